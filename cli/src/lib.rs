@@ -1,0 +1,1 @@
+//! Ad-hoc access to logd from a shell.

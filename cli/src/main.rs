@@ -1,0 +1,3 @@
+//! The `log-cli` binary.
+
+fn main() {}

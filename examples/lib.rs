@@ -1,0 +1,1 @@
+//! Examples of logd; each is a file of its own, and its header says what to type.

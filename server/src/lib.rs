@@ -1,0 +1,3 @@
+//! The logd server.
+
+pub mod disk;

@@ -1,0 +1,3 @@
+//! The `logd` binary.
+
+fn main() {}
