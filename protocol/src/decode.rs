@@ -30,27 +30,36 @@ pub enum Decoded<T> {
     Broken(Broken),
 }
 
-/// Decodes a batch as it is sent and stored: envelope and body, of at most `bytes_max` bytes together.
+/// Decodes the envelope of a batch; the body can still be missing.
 ///
-/// The body is not looked at; [`RawBatch::check`] does that.
-pub fn decode_batch(buffer: &[u8], bytes_max: usize) -> Decoded<RawBatch<'_>> {
+/// The body is only promised to be countable: [`Envelope::body_bytes`] can be any number.
+pub fn decode_envelope(buffer: &[u8]) -> Decoded<Envelope<'_>> {
     let line = match decode_line(buffer) {
         Decoded::Whole { value, .. } => value,
         Decoded::More { bytes } => return Decoded::More { bytes },
         Decoded::Broken(broken) => return Decoded::Broken(broken),
     };
-    let envelope = match EnvelopeTokens::parse(line.text).and_then(|tokens| Envelope::parse(&tokens)) {
-        Ok(envelope) => envelope,
-        Err(broken) => return Decoded::Broken(broken),
+    match EnvelopeTokens::parse(line.text).and_then(|tokens| Envelope::parse(&tokens)) {
+        Ok(value) => Decoded::Whole { value, bytes: line.bytes },
+        Err(broken) => Decoded::Broken(broken),
+    }
+}
+
+/// Decodes a batch as it is sent and stored: envelope and body, of at most `bytes_max` bytes together.
+///
+/// The body is not looked at; [`RawBatch::check`] does that.
+pub fn decode_batch(buffer: &[u8], bytes_max: usize) -> Decoded<RawBatch<'_>> {
+    let (envelope, envelope_bytes) = match decode_envelope(buffer) {
+        Decoded::Whole { value, bytes } => (value, bytes),
+        Decoded::More { bytes } => return Decoded::More { bytes },
+        Decoded::Broken(broken) => return Decoded::Broken(broken),
     };
-    let bytes = match usize::try_from(envelope.body_bytes).map(|body| body.checked_add(line.bytes)) {
+    let bytes = match usize::try_from(envelope.body_bytes).map(|body| body.checked_add(envelope_bytes)) {
         Ok(Some(bytes)) if bytes <= bytes_max => bytes,
         _ => return Decoded::Broken(Broken::TooLarge { limit: bytes_max }),
     };
-    match buffer
-        .get(..bytes)
-        .and_then(|whole| whole.split_at_checked(line.bytes).map(|(_, body)| (whole, body)))
-    {
+    let whole = buffer.get(..bytes);
+    match whole.and_then(|whole| whole.get(envelope_bytes..).map(|body| (whole, body))) {
         Some((whole, body)) => Decoded::Whole { value: RawBatch { envelope, bytes: whole, body }, bytes },
         None => Decoded::More { bytes },
     }

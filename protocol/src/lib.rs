@@ -44,7 +44,7 @@ mod topic;
 pub use batch::{Batch, BatchMessage, BatchMessages, CheckedBatch, RawBatch};
 pub use builder::{BatchBuilder, PushError};
 pub use crc::checksum;
-pub use decode::{Decoded, decode_batch, decode_request, decode_response};
+pub use decode::{Decoded, decode_batch, decode_envelope, decode_request, decode_response};
 pub use envelope::Envelope;
 pub use error::{BatchError, Broken, Reason};
 pub use message::{FrameError, Message, Messages, framed_bytes};

@@ -1,3 +1,4 @@
 //! The logd server.
 
 pub mod disk;
+pub mod log;

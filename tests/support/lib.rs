@@ -1,1 +1,31 @@
-//! What the tests share.
+//! What the tests of logd's boundaries share: a server that is a real process, a peer that speaks literal bytes, and
+//! batches made without the protocol crate, so that a mistake there cannot hide itself here.
+//!
+//! Everything waits for a condition with a bound and panics, saying what it waited for, when the bound is passed.
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a helper of tests fails the test that uses it, and says why"
+)]
+
+mod answer;
+mod batch;
+mod binary;
+mod cli;
+mod mount;
+mod not_run;
+mod peer;
+mod random;
+mod server;
+mod wait;
+
+pub use answer::{Found, Stats};
+pub use batch::{batch, body, checksum, envelope};
+pub use binary::{Finished, binary, run};
+pub use cli::log_cli;
+pub use mount::Tmpfs;
+pub use not_run::not_run;
+pub use peer::RawPeer;
+pub use random::{Random, seed};
+pub use server::{Stopped, TestServer};
+pub use wait::{BOUND, wait_until};

@@ -11,6 +11,8 @@
 
 mod os;
 mod sim;
+#[cfg(test)]
+mod tests;
 
 use std::fmt::Debug;
 use std::io;
@@ -20,7 +22,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 pub use os::{DirLock, OsDisk, is_disk_full, read_text};
-pub use sim::{Cut, Fault, SimDisk};
+pub use sim::{Cut, Fault, FaultKind, SimDisk};
 
 /// How a file is opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

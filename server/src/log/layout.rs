@@ -1,0 +1,78 @@
+//! The names of a topic's files.
+//!
+//! | name | what |
+//! |---|---|
+//! | `<start>.log` | a partition: requests as they came, one after another; `start` is the offset of the first |
+//! | `<start>.index` | its index, which can be rebuilt from the `.log` file at any time |
+//! | `<start>.index.new` | an index being written; never read |
+//! | `<offset>.torn` | the end of a head partition that was cut off when the topic was opened |
+//! | `<start>.idx` | an index of Go logd; never read, removed with its partition |
+//!
+//! Go logd pads its numbers in some versions, so a partition keeps the name under which it was found.
+
+use std::path::{Path, PathBuf};
+
+use logd_protocol::parse_u64;
+
+use crate::disk::Entry;
+
+/// A partition's file, as a directory lists it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct PartitionFile {
+    /// The offset of the partition's first batch.
+    pub(super) start: u64,
+    /// The file's name without `.log`.
+    pub(super) stem: String,
+}
+
+impl PartitionFile {
+    /// A new partition.
+    pub(super) fn new(start: u64) -> Self {
+        Self { start, stem: start.to_string() }
+    }
+
+    /// The partitions among the entries of a topic's directory, by their offsets.
+    pub(super) fn among(entries: &[Entry]) -> Vec<Self> {
+        let mut files: Vec<Self> = entries
+            .iter()
+            .filter(|entry| !entry.is_dir)
+            .filter_map(|entry| entry.name.strip_suffix(".log"))
+            .filter_map(|stem| {
+                parse_u64(stem.as_bytes()).ok().map(|start| Self { start, stem: stem.to_owned() })
+            })
+            .collect();
+        files.sort_by_key(|file| file.start);
+        files
+    }
+
+    pub(super) fn log(&self, dir: &Path) -> PathBuf {
+        dir.join(format!("{}.log", self.stem))
+    }
+
+    pub(super) fn index(&self, dir: &Path) -> PathBuf {
+        dir.join(format!("{}{INDEX}", self.stem))
+    }
+
+    pub(super) fn new_index(&self, dir: &Path) -> PathBuf {
+        dir.join(format!("{}{NEW_INDEX}", self.stem))
+    }
+
+    /// Everything that goes when the partition goes, the partition itself first.
+    pub(super) fn all(&self, dir: &Path) -> [PathBuf; 3] {
+        [self.log(dir), self.index(dir), dir.join(format!("{}.idx", self.stem))]
+    }
+}
+
+/// How the names of indexes end.
+pub(super) const INDEX: &str = ".index";
+
+/// How the names of unfinished indexes end.
+pub(super) const NEW_INDEX: &str = ".index.new";
+
+/// Where the `number`th tail that was cut off at `offset` is kept.
+pub(super) fn torn(dir: &Path, offset: u64, number: u32) -> PathBuf {
+    match number {
+        0 => dir.join(format!("{offset}.torn")),
+        number => dir.join(format!("{offset}.{number}.torn")),
+    }
+}

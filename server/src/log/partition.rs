@@ -1,0 +1,190 @@
+//! A partition: a file of batches, and its index.
+//!
+//! Readers share a partition and never wait for its writer: the writer takes the index's lock only to add what is
+//! already in the file, and a reader only to look things up, never while it reads. The file of the head partition stays
+//! open; the others are opened for a read and closed with the last one, so a dropped partition is read to its end by
+//! those who have begun, and no descriptor is left behind.
+
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
+use std::time::UNIX_EPOCH;
+
+use super::error::IndexError;
+use super::index::{Header, Index, Mark};
+use super::layout::PartitionFile;
+use super::scan::scan;
+use crate::disk::{Disk, File, OpenMode};
+
+/// The largest index file that is read; a larger one is taken for damaged. It covers 256 GiB of log.
+const INDEX_BYTES_MAX: u64 = 128 * 1024 * 1024;
+
+#[derive(Debug)]
+pub(super) struct Partition {
+    /// The offset of the first batch.
+    pub(super) start: u64,
+    name: PartitionFile,
+    dir: Arc<Path>,
+    disk: Arc<dyn Disk>,
+    index: RwLock<State>,
+    file: Mutex<Option<Weak<dyn File>>>,
+}
+
+/// An index that may not have been read yet.
+#[derive(Debug)]
+enum State {
+    Loaded(Index),
+    OnDisk(Mark),
+}
+
+impl Partition {
+    pub(super) fn new(disk: Arc<dyn Disk>, dir: Arc<Path>, name: PartitionFile, index: Index) -> Self {
+        Self::with(disk, dir, name, State::Loaded(index))
+    }
+
+    /// A partition that is complete, synced and has an index file whose header says `end`.
+    pub(super) fn sealed(disk: Arc<dyn Disk>, dir: Arc<Path>, name: PartitionFile, end: Mark) -> Self {
+        Self::with(disk, dir, name, State::OnDisk(end))
+    }
+
+    fn with(disk: Arc<dyn Disk>, dir: Arc<Path>, name: PartitionFile, state: State) -> Self {
+        let (index, file) = (RwLock::new(state), Mutex::new(None));
+        Self { start: name.start, name, dir, disk, index, file }
+    }
+
+    /// What readers can see: the end, relative to the partition's start, and what it holds.
+    pub(super) fn end(&self) -> Mark {
+        match &*self.index.read().unwrap_or_else(PoisonError::into_inner) {
+            State::Loaded(index) => index.end(),
+            State::OnDisk(end) => *end,
+        }
+    }
+
+    /// The offset behind the last batch that readers can see.
+    pub(super) fn end_offset(&self) -> u64 {
+        self.start + self.end().place
+    }
+
+    /// Lets readers see a batch that is in the file.
+    pub(super) fn publish(&self, bytes: u64, messages: u64, time: u64) {
+        if let State::Loaded(index) = &mut *self.index.write().unwrap_or_else(PoisonError::into_inner) {
+            index.push(bytes, messages, time);
+        }
+    }
+
+    /// The open file: shared by all who read at the same time.
+    pub(super) fn file(&self) -> io::Result<Arc<dyn File>> {
+        let mut slot = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(file) = slot.as_ref().and_then(Weak::upgrade) {
+            return Ok(file);
+        }
+        let file = self.disk.open(&self.name.log(&self.dir), OpenMode::Read)?;
+        *slot = Some(Arc::downgrade(&file));
+        Ok(file)
+    }
+
+    /// Readers use `file` as long as the caller keeps it.
+    pub(super) fn share(&self, file: &Arc<dyn File>) {
+        *self.file.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::downgrade(file));
+    }
+
+    /// Looks something up in the index, which is read from its file if it has not been yet.
+    pub(super) fn look_up<T>(&self, look: impl Fn(&Index) -> T) -> io::Result<T> {
+        if let State::Loaded(index) = &*self.index.read().unwrap_or_else(PoisonError::into_inner) {
+            return Ok(look(index));
+        }
+        let mut state = self.index.write().unwrap_or_else(PoisonError::into_inner);
+        let end = match &*state {
+            State::Loaded(index) => return Ok(look(index)),
+            State::OnDisk(end) => *end,
+        };
+        let index = match self.read_index()? {
+            Ok(index) if index.end() == end => index,
+            Ok(_) | Err(_) => self.scanned(end.place)?,
+        };
+        let found = look(&index);
+        *state = State::Loaded(index);
+        Ok(found)
+    }
+
+    /// Makes the index anew from the batches that readers can see. Readers of this partition wait, and its writer.
+    pub(super) fn rebuild(&self) -> io::Result<()> {
+        let mut state = self.index.write().unwrap_or_else(PoisonError::into_inner);
+        let end = match &*state {
+            State::Loaded(index) => index.end(),
+            State::OnDisk(end) => *end,
+        };
+        *state = State::Loaded(self.scanned(end.place)?);
+        Ok(())
+    }
+
+    /// The index of the first `bytes` bytes, which are all there will be: what is no batch at their end is a hole.
+    pub(super) fn scanned(&self, bytes: u64) -> io::Result<Index> {
+        let file = self.file()?;
+        let mut index = scan(&*file, Index::default(), bytes, modified_millis(&*file)?)?.index;
+        if index.end().place < bytes {
+            index.push_hole(bytes);
+        }
+        Ok(index)
+    }
+
+    /// The index file's header, if there is a valid index file.
+    pub(super) fn read_header(&self) -> io::Result<Result<Header, IndexError>> {
+        let Some(file) = self.open_index()? else { return Ok(Err(IndexError::Damaged)) };
+        let mut bytes = [0; Header::BYTES];
+        let read = file.read_full_at(&mut bytes, 0)?;
+        Ok(Header::decode(bytes.get(..read).unwrap_or_default(), self.start))
+    }
+
+    /// The index file, if there is a valid one.
+    pub(super) fn read_index(&self) -> io::Result<Result<Index, IndexError>> {
+        let Some(file) = self.open_index()? else { return Ok(Err(IndexError::Damaged)) };
+        let length = file.len()?;
+        if length > INDEX_BYTES_MAX {
+            return Ok(Err(IndexError::Damaged));
+        }
+        let mut bytes = vec![0; usize::try_from(length).unwrap_or_default()];
+        let read = file.read_full_at(&mut bytes, 0)?;
+        Ok(Index::decode(bytes.get(..read).unwrap_or_default(), self.start))
+    }
+
+    fn open_index(&self) -> io::Result<Option<Arc<dyn File>>> {
+        match self.disk.open(&self.name.index(&self.dir), OpenMode::Read) {
+            Ok(file) => Ok(Some(file)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Writes the index file. The partition must be synced up to its end before, for that is what the file says.
+    pub(super) fn write_index(&self) -> io::Result<()> {
+        let bytes = match &*self.index.read().unwrap_or_else(PoisonError::into_inner) {
+            State::Loaded(index) => index.encode(self.start),
+            State::OnDisk(_) => return Ok(()),
+        };
+        let new = self.name.new_index(&self.dir);
+        let file = self.disk.open(&new, OpenMode::Truncate)?;
+        file.write_all_at(&bytes, 0)?;
+        file.sync()?;
+        self.disk.rename(&new, &self.name.index(&self.dir))?;
+        self.disk.sync_dir(&self.dir)
+    }
+
+    /// Removes the partition's files, the batches first: an index without them is removed by the next open.
+    pub(super) fn remove(&self) -> io::Result<()> {
+        for path in self.name.all(&self.dir) {
+            match self.disk.remove(&path) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// When a file was last written, in milliseconds since 1970.
+pub(super) fn modified_millis(file: &dyn File) -> io::Result<u64> {
+    let since = file.modified()?.duration_since(UNIX_EPOCH).unwrap_or_default();
+    Ok(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}

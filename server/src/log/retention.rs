@@ -1,0 +1,98 @@
+//! What becomes of partitions that are complete: they are sealed (synced, and their indexes written), and one day
+//! dropped. Both are done apart from appending, because removing a large file and syncing it take long.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, PoisonError};
+
+use super::partition::Partition;
+use super::writer::Completed;
+use super::{Log, lock};
+
+/// The most partitions that may wait to be sealed or removed before the writer is made to help.
+const WAITING_MAX: usize = 64;
+
+/// Partitions that wait for maintenance.
+#[derive(Debug)]
+pub(super) struct Retired {
+    unsealed: VecDeque<Completed>,
+    dropped: VecDeque<Arc<Partition>>,
+}
+
+impl Retired {
+    pub(super) fn new(unsealed: Vec<Completed>) -> Self {
+        Self { unsealed: unsealed.into(), dropped: VecDeque::new() }
+    }
+
+    pub(super) fn is_overdue(&self) -> bool {
+        self.unsealed.len() + self.dropped.len() > WAITING_MAX
+    }
+}
+
+impl Log {
+    /// Puts a new head behind the partition that was completed, and drops what is too old. The writer is locked.
+    pub(super) fn add_partition(&self, head: Arc<Partition>, completed: Completed) {
+        {
+            let mut partitions = self.partitions.write().unwrap_or_else(PoisonError::into_inner);
+            *partitions = partitions.iter().cloned().chain(std::iter::once(head)).collect();
+        }
+        lock(&self.retired).unsealed.push_back(completed);
+        self.drop_oldest();
+    }
+
+    /// Takes the partitions out of view that are more than there may be. Who is reading them reads on.
+    pub(super) fn drop_oldest(&self) {
+        let mut partitions = self.partitions.write().unwrap_or_else(PoisonError::into_inner);
+        let surplus = partitions.len().saturating_sub(self.config.partitions.max(1));
+        let Some((dropped, kept)) =
+            partitions.split_at_checked(surplus).filter(|(dropped, _)| !dropped.is_empty())
+        else {
+            return;
+        };
+        let mut retired = lock(&self.retired);
+        retired.unsealed.retain(|(partition, _)| !dropped.iter().any(|gone| Arc::ptr_eq(gone, partition)));
+        retired.dropped.extend(dropped.iter().cloned());
+        *partitions = kept.into();
+    }
+
+    /// Seals partitions that are complete, and removes the files of those that were dropped.
+    ///
+    /// What fails is said in the log and tried again the next time. A failed sync ends the topic's writer.
+    pub fn maintain(&self) {
+        let _one_at_a_time = lock(&self.maintaining);
+        while let Some(completed) = self.next_unsealed() {
+            if !self.seal(&completed) {
+                break;
+            }
+        }
+        loop {
+            let Some(partition) = lock(&self.retired).dropped.front().cloned() else { break };
+            if let Err(error) = partition.remove() {
+                tracing::warn!(dir = %self.dir.display(), partition = partition.start, %error, "a dropped partition was not removed");
+                break;
+            }
+            lock(&self.retired).dropped.pop_front();
+        }
+    }
+
+    fn next_unsealed(&self) -> Option<Completed> {
+        lock(&self.retired).unsealed.front().cloned()
+    }
+
+    fn seal(&self, (partition, file): &Completed) -> bool {
+        // Batches that readers cannot see yet are not in the index: a sync of the topic makes them seen.
+        if self.config.flush_batches == 1 && self.sync().is_err() {
+            return false;
+        }
+        if let Err(error) = file.sync() {
+            tracing::error!(dir = %self.dir.display(), partition = partition.start, %error, "the sync failed: the topic takes no more batches until a restart");
+            lock(&self.writer).fail(error);
+            return false;
+        }
+        if let Err(error) = partition.write_index() {
+            tracing::warn!(dir = %self.dir.display(), partition = partition.start, %error, "an index was not written");
+            return false;
+        }
+        lock(&self.retired).unsealed.retain(|(sealed, _)| !Arc::ptr_eq(sealed, partition));
+        true
+    }
+}

@@ -1,0 +1,210 @@
+//! What readers see of a topic: a list of partitions, each with an end that only grows.
+
+use std::io;
+use std::sync::Arc;
+
+use logd_protocol::Offset;
+
+use super::error::ReadError;
+use super::index::{Hole, Mark};
+use super::partition::Partition;
+use super::walk::{Walk, WalkError};
+use crate::disk::File;
+
+/// The partitions of a topic at a moment, oldest first; there is always one. Partitions dropped since stay readable.
+#[derive(Debug, Clone)]
+pub struct View {
+    pub(super) partitions: Arc<[Arc<Partition>]>,
+}
+
+/// Whole batches in the order of the topic, and where their bytes are.
+#[derive(Debug)]
+pub struct Selection {
+    /// The offset of the first batch. It is behind the offset asked for only if what was there is damaged and lost.
+    pub offset: Offset,
+    /// How many batches there are, at least one.
+    pub batches: u64,
+    /// Their bytes, one piece a partition.
+    pub pieces: Vec<Piece>,
+}
+
+/// A stretch of a file.
+#[derive(Debug, Clone)]
+pub struct Piece {
+    /// The file, which stays readable even if the partition is dropped meanwhile.
+    pub file: Arc<dyn File>,
+    /// The first byte.
+    pub place: u64,
+    /// How many bytes.
+    pub bytes: u64,
+}
+
+/// The size of a topic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Extent {
+    /// The offset of the oldest batch; `next` where there is none.
+    pub oldest: Offset,
+    /// The offset that the next batch will get.
+    pub next: Offset,
+    /// How many batches there are.
+    pub batches: u64,
+    /// The bytes of all partitions.
+    pub bytes: u64,
+    /// The number of partitions.
+    pub partitions: u64,
+}
+
+impl View {
+    /// How much the topic holds.
+    pub fn extent(&self) -> Extent {
+        let next = self.partitions.last().map_or(0, |head| head.end_offset());
+        let ends: Vec<(u64, Mark)> =
+            self.partitions.iter().map(|partition| (partition.start, partition.end())).collect();
+        let oldest = ends.iter().find(|(_, end)| end.batches > 0).map_or(next, |(start, _)| *start);
+        Extent {
+            oldest: Offset::new(oldest),
+            next: Offset::new(next),
+            batches: ends.iter().map(|(_, end)| end.batches).sum(),
+            bytes: ends.iter().map(|(_, end)| end.place).sum(),
+            partitions: ends.len() as u64,
+        }
+    }
+
+    /// As few batches from the oldest on as hold at least `messages` messages.
+    ///
+    /// # Errors
+    /// [`ReadError::NotFound`] when the topic has no batches.
+    pub fn select_oldest(&self, messages: u64, scratch: &mut Vec<u8>) -> Result<Selection, ReadError> {
+        self.select(self.extent().oldest, messages, scratch)
+    }
+
+    /// As few batches from `offset` on as hold at least `messages` messages, fewer where the topic ends before, or
+    /// where damaged batches follow.
+    ///
+    /// `scratch` is used to read envelopes; its contents do not matter.
+    ///
+    /// # Errors
+    /// [`ReadError::NotFound`] when no batch starts at `offset`.
+    pub fn select(
+        &self,
+        offset: Offset,
+        messages: u64,
+        scratch: &mut Vec<u8>,
+    ) -> Result<Selection, ReadError> {
+        let offset = offset.as_u64();
+        let behind = self.partitions.partition_point(|partition| partition.start <= offset);
+        let first = behind.checked_sub(1).ok_or(ReadError::NotFound)?;
+        let mut selection: Option<Selection> = None;
+        let (mut at, mut left) = (offset, messages);
+        for partition in self.partitions.iter().skip(first) {
+            let Some(place) = at.checked_sub(partition.start) else { break };
+            let Some(range) = select_in(partition, place, left, scratch)? else {
+                at = partition.end_offset();
+                continue;
+            };
+            if selection.is_some() && range.from.place != place {
+                // What is between was lost. That is said by an answer of its own, which begins behind it.
+                break;
+            }
+            let piece =
+                Piece { file: range.file, place: range.from.place, bytes: range.to.place - range.from.place };
+            let selected = selection.get_or_insert_with(|| Selection {
+                offset: Offset::new(partition.start + range.from.place),
+                batches: 0,
+                pieces: Vec::with_capacity(1),
+            });
+            selected.batches += range.to.batches - range.from.batches;
+            selected.pieces.push(piece);
+            left = left.saturating_sub(range.to.messages - range.from.messages);
+            at = partition.start + range.to.place;
+            if left == 0 || range.to.place < range.end {
+                break;
+            }
+        }
+        selection.ok_or(ReadError::NotFound)
+    }
+}
+
+/// Whole batches of one partition.
+struct Range {
+    file: Arc<dyn File>,
+    from: Mark,
+    to: Mark,
+    /// Where the partition ends.
+    end: u64,
+}
+
+/// Selects in one partition. An index that does not fit its partition is rebuilt, once.
+fn select_in(
+    partition: &Partition,
+    place: u64,
+    messages: u64,
+    scratch: &mut Vec<u8>,
+) -> Result<Option<Range>, ReadError> {
+    let mut selected = try_select(partition, place, messages, scratch);
+    if let Err(WalkError::Damaged) = selected {
+        partition.rebuild()?;
+        selected = try_select(partition, place, messages, scratch);
+    }
+    match selected {
+        Ok(found) => found,
+        Err(WalkError::Io(error)) => Err(error.into()),
+        Err(WalkError::Damaged) => {
+            let text = "the partition file is not what was written";
+            Err(io::Error::new(io::ErrorKind::InvalidData, text).into())
+        }
+    }
+}
+
+/// `Ok(Err(NotFound))` where no batch starts at `place`; `Ok(Ok(None))` where there is none behind it.
+fn try_select(
+    partition: &Partition,
+    place: u64,
+    messages: u64,
+    scratch: &mut Vec<u8>,
+) -> Result<Result<Option<Range>, ReadError>, WalkError> {
+    let file = partition.file().map_err(WalkError::Io)?;
+    let (place, mut mark, end, holes) = partition
+        .look_up(|index| {
+            let place = behind_hole(index.holes(), place);
+            (place, index.mark_before(place), index.end(), Arc::clone(index.holes()))
+        })
+        .map_err(WalkError::Io)?;
+    if place >= end.place {
+        return Ok(if place == end.place { Ok(None) } else { Err(ReadError::NotFound) });
+    }
+    let stop = holes.iter().find(|hole| hole.from >= place).map_or(end.place, |hole| hole.from);
+    let mut walk = Walk::new(&*file, end.place, scratch);
+    while mark.place < place {
+        walk.step(&mut mark)?;
+        mark.place = behind_hole(&holes, mark.place);
+    }
+    if mark.place > place {
+        return Ok(Err(ReadError::NotFound));
+    }
+    let from = mark;
+    let wanted = from.messages.saturating_add(messages);
+    if end.messages <= wanted && stop == end.place {
+        return Ok(Ok(Some(Range { file, from, to: end, end: end.place })));
+    }
+    let near = partition.look_up(|index| index.mark_reaching(wanted)).map_err(WalkError::Io)?;
+    // Behind a hole the marks count on; only what is before the next hole can be sent.
+    if near.place > mark.place && near.place <= stop {
+        mark = near;
+    } else if near.place > stop {
+        mark = partition.look_up(|index| index.mark_before(stop.saturating_sub(1))).map_err(WalkError::Io)?;
+        mark = if mark.place < from.place { from } else { mark };
+    }
+    while mark.place < stop && (mark.messages < wanted || mark.place == from.place) {
+        walk.step(&mut mark)?;
+    }
+    Ok(Ok(Some(Range { file, from, to: mark, end: end.place })))
+}
+
+/// `place`, or the end of the hole that begins there.
+fn behind_hole(holes: &[Hole], place: u64) -> u64 {
+    match holes.binary_search_by_key(&place, |hole| hole.from) {
+        Ok(found) => holes.get(found).map_or(place, |hole| hole.to),
+        Err(_) => place,
+    }
+}

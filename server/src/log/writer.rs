@@ -1,0 +1,207 @@
+//! Appending to a topic: one writer, behind a lock.
+//!
+//! A batch goes to the end of the head partition with one write; when the partition is full, a new one begins. What a
+//! failed write may have left behind is cut off before anything else is written. Readers see a batch when it is in the
+//! file, or, where each answer is preceded by a sync, when it is synced.
+
+use std::collections::VecDeque;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::error::{AppendError, SyncError};
+use super::index::Index;
+use super::layout::PartitionFile;
+use super::partition::Partition;
+use super::{LogConfig, Visibility};
+use crate::disk::{Disk, File, OpenMode, is_disk_full};
+
+/// The state of a topic's writer.
+#[derive(Debug)]
+pub(super) struct Writer {
+    head: Arc<Partition>,
+    file: Arc<dyn File>,
+    /// The end of the head partition in the file, relative to its start.
+    place: u64,
+    /// Whether the file may have more bytes than `place`.
+    has_remains: bool,
+    /// Batches that are in a file but not yet seen by readers, in order.
+    hidden: VecDeque<Hidden>,
+    /// Files with bytes that are not synced, in the order in which they were written.
+    unsynced: Vec<(Arc<Partition>, Arc<dyn File>)>,
+    /// Whether the directory has names that are not synced.
+    is_dir_unsynced: bool,
+    batches_unsynced: u64,
+    failed: Option<SyncError>,
+}
+
+#[derive(Debug)]
+struct Hidden {
+    partition: Arc<Partition>,
+    end: u64,
+    bytes: u64,
+    messages: u64,
+    time: u64,
+}
+
+/// What a sync has to do.
+#[derive(Debug)]
+pub(super) struct SyncWork {
+    /// The offset up to which everything is synced afterwards.
+    pub(super) end: u64,
+    files: Vec<(Arc<Partition>, Arc<dyn File>)>,
+    is_dir_unsynced: bool,
+}
+
+impl SyncWork {
+    /// Syncs, without holding any lock.
+    pub(super) fn run(&self, disk: &dyn Disk, dir: &Path) -> io::Result<()> {
+        for (_, file) in &self.files {
+            file.sync()?;
+        }
+        if self.is_dir_unsynced { disk.sync_dir(dir) } else { Ok(()) }
+    }
+}
+
+/// A partition that was completed by a rotation, and its file, kept open until it is sealed.
+pub(super) type Completed = (Arc<Partition>, Arc<dyn File>);
+
+/// What an append did.
+pub(super) struct Written {
+    pub(super) offset: u64,
+    pub(super) end: u64,
+    pub(super) is_sync_due: bool,
+}
+
+impl Writer {
+    pub(super) fn new(head: Arc<Partition>, file: Arc<dyn File>, place: u64) -> Self {
+        head.share(&file);
+        Self {
+            head,
+            file,
+            place,
+            has_remains: false,
+            hidden: VecDeque::new(),
+            unsynced: Vec::new(),
+            is_dir_unsynced: true,
+            batches_unsynced: 0,
+            failed: None,
+        }
+    }
+
+    /// The offset that the next batch will get.
+    pub(super) fn end(&self) -> u64 {
+        self.head.start + self.place
+    }
+
+    pub(super) fn is_synced(&self) -> bool {
+        self.unsynced.is_empty()
+    }
+
+    pub(super) fn failure(&self) -> Option<SyncError> {
+        self.failed.clone()
+    }
+
+    /// Whether a batch of `bytes` bytes needs a new partition.
+    pub(super) fn is_full_for(&self, bytes: u64, config: &LogConfig) -> bool {
+        self.place > 0 && self.place.saturating_add(bytes) > config.partition_bytes
+    }
+
+    /// Checks that anything can be appended, and clears away what a failed write has left.
+    pub(super) fn prepare(&mut self, bytes: u64) -> Result<(), AppendError> {
+        if self.failed.is_some() {
+            return Err(AppendError::SyncFailed);
+        }
+        self.end().checked_add(bytes).ok_or(AppendError::Exhausted)?;
+        if self.has_remains {
+            self.file.set_len(self.place).map_err(append_error)?;
+            self.has_remains = false;
+        }
+        Ok(())
+    }
+
+    /// Begins a new partition; returns it, and the one that was completed.
+    pub(super) fn rotate(
+        &mut self,
+        disk: &Arc<dyn Disk>,
+        dir: &Arc<Path>,
+    ) -> Result<(Arc<Partition>, Completed), AppendError> {
+        let name = PartitionFile::new(self.end());
+        let file = disk.open(&name.log(dir), OpenMode::CreateNew).map_err(append_error)?;
+        let partition = Arc::new(Partition::new(Arc::clone(disk), Arc::clone(dir), name, Index::default()));
+        partition.share(&file);
+        let head = std::mem::replace(&mut self.head, Arc::clone(&partition));
+        let completed = std::mem::replace(&mut self.file, file);
+        self.place = 0;
+        self.is_dir_unsynced = true;
+        Ok((partition, (head, completed)))
+    }
+
+    /// Writes a batch to the end of the head partition.
+    pub(super) fn write(
+        &mut self,
+        batch: &[u8],
+        messages: u64,
+        time: u64,
+        config: &LogConfig,
+    ) -> Result<Written, AppendError> {
+        if let Err(error) = self.file.write_all_at(batch, self.place) {
+            // If the remains cannot be cut off now, they are before the next batch is written.
+            self.has_remains = self.file.set_len(self.place).is_err();
+            return Err(append_error(error));
+        }
+        let bytes = batch.len() as u64;
+        let offset = self.end();
+        self.place += bytes;
+        let end = self.end();
+        if !self.unsynced.last().is_some_and(|(last, _)| Arc::ptr_eq(last, &self.head)) {
+            self.unsynced.push((Arc::clone(&self.head), Arc::clone(&self.file)));
+        }
+        match config.visibility() {
+            Visibility::Written => self.head.publish(bytes, messages, time),
+            Visibility::Synced => {
+                let partition = Arc::clone(&self.head);
+                self.hidden.push_back(Hidden { partition, end, bytes, messages, time });
+            }
+        }
+        self.batches_unsynced += 1;
+        let is_sync_due = config.flush_batches > 0 && self.batches_unsynced >= config.flush_batches;
+        if is_sync_due {
+            self.batches_unsynced = 0;
+        }
+        Ok(Written { offset, end, is_sync_due })
+    }
+
+    /// Everything that is not synced, to be synced by the caller, who then says how it went.
+    pub(super) fn sync_work(&mut self) -> Result<SyncWork, SyncError> {
+        if let Some(failed) = &self.failed {
+            return Err(failed.clone());
+        }
+        self.batches_unsynced = 0;
+        Ok(SyncWork {
+            end: self.end(),
+            files: std::mem::take(&mut self.unsynced),
+            is_dir_unsynced: std::mem::take(&mut self.is_dir_unsynced),
+        })
+    }
+
+    /// Lets readers see what has been synced; returns whether anything new is to be seen.
+    pub(super) fn synced(&mut self, work: &SyncWork) {
+        while self.hidden.front().is_some_and(|batch| batch.end <= work.end) {
+            if let Some(batch) = self.hidden.pop_front() {
+                batch.partition.publish(batch.bytes, batch.messages, batch.time);
+            }
+        }
+    }
+
+    /// Ends the writer: what the disk holds is unknown.
+    pub(super) fn fail(&mut self, error: io::Error) -> SyncError {
+        let failed = self.failed.get_or_insert_with(|| SyncError(Arc::new(error))).clone();
+        self.hidden.clear();
+        failed
+    }
+}
+
+fn append_error(error: io::Error) -> AppendError {
+    if is_disk_full(&error) { AppendError::DiskFull(error) } else { AppendError::Io(error) }
+}
