@@ -1,20 +1,299 @@
-//! skeleton
+//! Single requests over one connection.
+//!
+//! A [`Client`] has one connection at most, made on first use and made anew after a failure. Requests that change
+//! nothing are tried again as the [`RetryPolicy`](crate::RetryPolicy) says; an append is not, once bytes of it may have
+//! reached the server. What a server does not know is done without, where it can be: Go logd is asked for its settings
+//! instead of a PING, and its topics are read through to find their ends.
+
+use std::sync::Arc;
 use std::time::Duration;
-use crate::*;
-/// One connection.
-#[derive(Debug)] pub struct Client { _config: ClientConfig }
-#[expect(clippy::todo, missing_docs, clippy::unused_async, unused_variables, clippy::missing_const_for_fn, reason = "skeleton")]
+
+use logd_protocol::limits::{BATCH_BYTES_MAX, WAIT_MAX};
+use logd_protocol::{Batch, BatchError, Offset, Request, TopicInfo, TopicName};
+use tokio::time::Instant;
+use tracing::debug;
+
+use crate::answers::{Batches, Head, ServerSettings, TopicSummary, owned_pairs};
+use crate::config::ClientConfig;
+use crate::connection::Taken;
+use crate::error::{AppendError, Error, ErrorKind};
+use crate::retry::Backoff;
+use crate::session::{Link, Session, feature};
+
+/// The most bytes of one answer that [`Client::read`] and its like keep: what the largest batch can have.
+const READ_BYTES_MAX: u64 = BATCH_BYTES_MAX as u64;
+/// How many messages to read at a time when looking for a topic's end.
+const WALK_MESSAGES: u64 = 1000;
+/// How often a server that cannot wait is asked whether a batch has come.
+pub(crate) const POLL_INTERVAL_DEFAULT: Duration = Duration::from_millis(200);
+
+/// A connection to a server, for single requests.
+///
+/// To write many messages use a [`Writer`](crate::Writer), to read many a [`Scanner`](crate::Scanner).
+///
+/// # Cancel safety
+/// Dropping the future of a request before it is ready abandons the connection it was made on; the next request makes a
+/// new one. For requests that read nothing is lost. An append that was dropped may or may not be in the topic.
+///
+/// ```no_run
+/// use logd_client::{BatchBuilder, Client, ClientConfig, TopicName};
+///
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// let mut client = Client::connect(ClientConfig::new("127.0.0.1:1774")).await?;
+/// let topic = TopicName::new("greetings")?;
+/// let mut builder = BatchBuilder::new(&topic, 65536);
+/// builder.push(b"hello")?;
+/// if let Some(batch) = builder.finish() {
+///     let offset = client.append(&batch).await?;
+///     assert_eq!(client.read(&topic, offset, 1).await?.batches, [batch]);
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Client {
+    link: Link,
+}
+
 impl Client {
-    pub fn new(config: ClientConfig) -> Self { todo!() }
-    pub async fn connect(config: ClientConfig) -> Result<Self, Error> { todo!() }
-    pub async fn ping(&mut self) -> Result<(), Error> { todo!() }
-    pub async fn append(&mut self, batch: &Batch) -> Result<Offset, AppendError> { todo!() }
-    pub async fn read(&mut self, topic: &TopicName, offset: Offset, messages: u64) -> Result<Batches, Error> { todo!() }
-    pub async fn read_wait(&mut self, topic: &TopicName, offset: Offset, messages: u64, wait: Duration) -> Result<Batches, Error> { todo!() }
-    pub async fn tail(&mut self, topic: &TopicName, messages: u64) -> Result<Batches, Error> { todo!() }
-    pub async fn head(&mut self, topic: &TopicName) -> Result<Head, Error> { todo!() }
-    pub async fn topics(&mut self) -> Result<Vec<TopicSummary>, Error> { todo!() }
-    pub async fn stats(&mut self) -> Result<Vec<(String, String)>, Error> { todo!() }
-    pub async fn server_config(&mut self) -> Result<ServerSettings, Error> { todo!() }
-    pub async fn close(self) -> Result<(), Error> { todo!() }
+    /// A client that connects when it is first used. It does no I/O yet.
+    pub const fn new(config: ClientConfig) -> Self {
+        Self { link: Link::new(config) }
+    }
+
+    /// A client that is connected.
+    ///
+    /// # Errors
+    /// The error of the last attempt that the retry policy allows: [`ErrorKind::Connect`] when no connection could be
+    /// made, and any other when the server did not tell its settings on it.
+    ///
+    /// # Cancel safety
+    /// Dropping the future drops the connection.
+    pub async fn connect(config: ClientConfig) -> Result<Self, Error> {
+        let mut client = Self::new(config);
+        client.settings().await?;
+        Ok(client)
+    }
+
+    /// Asks the server for a sign of life.
+    ///
+    /// # Errors
+    /// The error of the last attempt that the retry policy allows.
+    pub async fn ping(&mut self) -> Result<(), Error> {
+        self.retrying(async |session| session.ping().await).await
+    }
+
+    /// Appends a batch to its topic and returns the offset that it got.
+    ///
+    /// Making a connection for it is tried again as the retry policy says, the append itself never.
+    ///
+    /// # Errors
+    /// [`AppendError`] with what is known about the batch.
+    ///
+    /// # Cancel safety
+    /// Not cancel safe: when the future is dropped, the batch may or may not be in the topic.
+    pub async fn append(&mut self, batch: &Batch) -> Result<Offset, AppendError> {
+        let mut backoff = self.link.config().retry.backoff();
+        loop {
+            match self.link.ready_to_append().await {
+                Ok(session) => return session.append(batch).await,
+                Err(error) => pause(&mut backoff, error).await.map_err(AppendError::not_written)?,
+            }
+        }
+    }
+
+    /// Reads whole batches from `offset` on: as few as hold `messages` messages, fewer where the topic ends first.
+    ///
+    /// # Errors
+    /// - [`Error::is_not_found`] when no batch starts at `offset` or there is no such topic
+    /// - [`ErrorKind::Corrupt`] when one of the batches is damaged
+    /// - [`ErrorKind::Invalid`] when the answer has more than 64 MiB: ask for fewer messages
+    /// - else the error of the last attempt that the retry policy allows
+    pub async fn read(&mut self, topic: &TopicName, offset: Offset, messages: u64) -> Result<Batches, Error> {
+        let request = Request::Read { topic: topic.as_topic(), offset, messages, wait: None };
+        self.batches(&request).await
+    }
+
+    /// Reads as [`Client::read`] does, but waits for a batch to come where `offset` is the topic's end: for `wait` at
+    /// most, and never for more than 60 seconds.
+    ///
+    /// A server that cannot wait is asked again every 200 ms.
+    ///
+    /// # Errors
+    /// As [`Client::read`]; [`Error::is_not_found`] when no batch has come in time.
+    pub async fn read_wait(
+        &mut self,
+        topic: &TopicName,
+        offset: Offset,
+        messages: u64,
+        wait: Duration,
+    ) -> Result<Batches, Error> {
+        let wait = wait.min(WAIT_MAX);
+        if self.settings().await?.has_feature(feature::WAIT) {
+            let request = Request::Read { topic: topic.as_topic(), offset, messages, wait: Some(wait) };
+            return self.batches(&request).await;
+        }
+        let deadline = Instant::now() + wait;
+        loop {
+            match self.read(topic, offset, messages).await {
+                Err(error) if error.is_not_found() && Instant::now() < deadline => {
+                    let next = Instant::now() + POLL_INTERVAL_DEFAULT;
+                    tokio::time::sleep_until(next.min(deadline)).await;
+                }
+                answer => return answer,
+            }
+        }
+    }
+
+    /// Reads from the oldest batch on that the topic still has.
+    ///
+    /// # Errors
+    /// As [`Client::read`].
+    pub async fn tail(&mut self, topic: &TopicName, messages: u64) -> Result<Batches, Error> {
+        self.batches(&Request::Tail { topic: topic.as_topic(), messages }).await
+    }
+
+    /// Finds the end of a topic.
+    ///
+    /// A server that does not know HEAD is read through from the oldest batch on; there, an empty topic cannot be told
+    /// from one that does not exist.
+    ///
+    /// # Errors
+    /// [`Error::is_not_found`] when there is no such topic; else the error of the last attempt that the retry policy
+    /// allows.
+    pub async fn head(&mut self, topic: &TopicName) -> Result<Head, Error> {
+        if !self.settings().await?.has_feature(feature::HEAD) {
+            return self.walk(topic).await;
+        }
+        let request = Request::Head { topic: topic.as_topic() };
+        let (next, batches) = self.retrying(async |session| session.ask_found(&request).await).await?;
+        Ok(Head { next, batches })
+    }
+
+    /// Lists the server's topics.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`] when the server does not know `TOPICS`; else the error of the last attempt that the
+    /// retry policy allows.
+    pub async fn topics(&mut self) -> Result<Vec<TopicSummary>, Error> {
+        if !self.settings().await?.has_feature(feature::TOPICS) {
+            let host = self.link.config().host();
+            return Err(Error::invalid(format!("the server at `{host}` does not know `TOPICS`")));
+        }
+        let lines = self.lines(&Request::Topics).await?;
+        TopicInfo::parse(&lines)
+            .map(|topic| topic.map(TopicSummary::from))
+            .collect::<Result<_, _>>()
+            .map_err(|broken| Error::caused(ErrorKind::Protocol, "the list of topics is broken", broken))
+    }
+
+    /// The server's counters, as keys and values in the server's order.
+    ///
+    /// # Errors
+    /// The error of the last attempt that the retry policy allows.
+    pub async fn stats(&mut self) -> Result<Vec<(String, String)>, Error> {
+        self.lines(&Request::Stats).await.map(|lines| owned_pairs(&lines))
+    }
+
+    /// The server's settings, as it told them when the connection was made.
+    ///
+    /// # Errors
+    /// The error of the last attempt that the retry policy allows.
+    pub async fn server_config(&mut self) -> Result<ServerSettings, Error> {
+        self.settings().await.map(|settings| ServerSettings::clone(&settings))
+    }
+
+    /// Ends the connection politely. Dropping the client ends it too.
+    ///
+    /// # Errors
+    /// The server did not agree; the connection is closed all the same.
+    pub async fn close(mut self) -> Result<(), Error> {
+        self.link.close().await
+    }
+
+    /// What the server told about itself; makes a session for that where there is none.
+    async fn settings(&mut self) -> Result<Arc<ServerSettings>, Error> {
+        self.retrying(async |session| Ok(Arc::clone(session.settings()))).await
+    }
+
+    async fn batches(&mut self, request: &Request<'_>) -> Result<Batches, Error> {
+        self.retrying(async |session| read_batches(session, request).await).await
+    }
+
+    async fn lines(&mut self, request: &Request<'_>) -> Result<Vec<u8>, Error> {
+        self.retrying(async |session| session.ask_lines(request).await).await
+    }
+
+    /// Does what can be repeated without harm until it succeeds, is refused, or no attempt is left.
+    async fn retrying<T>(
+        &mut self,
+        mut attempt: impl AsyncFnMut(&mut Session) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let mut backoff = self.link.config().retry.backoff();
+        loop {
+            let result = match self.link.ready().await {
+                Ok(session) => attempt(session).await,
+                Err(error) => Err(error),
+            };
+            match result {
+                Ok(value) => return Ok(value),
+                Err(error) => pause(&mut backoff, error).await?,
+            }
+        }
+    }
+
+    /// Reads a topic through to its end.
+    async fn walk(&mut self, topic: &TopicName) -> Result<Head, Error> {
+        let mut answer = self.tail(topic, WALK_MESSAGES).await?;
+        let mut batches = 0;
+        loop {
+            batches += answer.batches.len() as u64;
+            let next = answer.next_offset();
+            answer = match self.read(topic, next, WALK_MESSAGES).await {
+                Ok(answer) => answer,
+                Err(error) if error.is_not_found() => return Ok(Head { next, batches }),
+                Err(error) => return Err(error),
+            };
+        }
+    }
+}
+
+/// Waits before the next attempt, or returns `error` when there is none.
+pub(crate) async fn pause(backoff: &mut Backoff, error: Error) -> Result<(), Error> {
+    if !error.is_retryable() {
+        return Err(error);
+    }
+    let Some(delay) = backoff.next_delay() else { return Err(error) };
+    debug!(%error, ?delay, failures = backoff.failures(), "will try again");
+    tokio::time::sleep(delay).await;
+    Ok(())
+}
+
+/// Asks for batches and keeps them all.
+async fn read_batches(session: &mut Session, request: &Request<'_>) -> Result<Batches, Error> {
+    let (offset, count) = session.ask_found(request).await?;
+    let mut answer = Batches { offset, batches: Vec::new() };
+    let mut next = offset;
+    let mut bytes_left = READ_BYTES_MAX;
+    while (answer.batches.len() as u64) < count {
+        let Taken { batch, bytes } = match session.connection().take_batch(BATCH_BYTES_MAX)? {
+            Ok(taken) => taken,
+            Err(missing) => {
+                session.connection().receive_batch(missing).await?;
+                continue;
+            }
+        };
+        bytes_left = bytes_left.checked_sub(bytes).ok_or_else(|| {
+            Error::invalid(format!("the answer has more than `{READ_BYTES_MAX}` bytes: ask for fewer messages"))
+        })?;
+        answer.batches.push(batch.unwrap_or(Err(BatchError::Empty)).map_err(|damage| corrupt(next, damage))?);
+        next = next.checked_add(bytes).ok_or_else(|| session.offset_overflow())?;
+    }
+    session.rest();
+    Ok(answer)
+}
+
+/// The batch at `offset` is damaged.
+pub(crate) fn corrupt(offset: Offset, damage: BatchError) -> Error {
+    Error::caused(ErrorKind::Corrupt, format!("the batch at offset `{offset}` is damaged"), damage)
 }

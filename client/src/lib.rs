@@ -2,6 +2,8 @@
 mod answers;
 mod config;
 mod error;
+mod connection;
+mod session;
 mod retry;
 mod client;
 mod writer;

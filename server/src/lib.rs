@@ -1,4 +1,25 @@
 //! The logd server.
+//!
+//! [`Server::bind`] takes a work directory and an address, [`Server::run`] serves. The binary `logd` adds options,
+//! logging and signals; a test or a small system can have the server in its own process with the same two calls.
+//!
+//! `docs/ARCHITECTURE.md` is the map: [`disk`] is the seam to the file system, [`log`] the storage engine, and the rest
+//! connects it with the network.
 
+pub mod args;
+mod config;
+mod connection;
+mod control;
 pub mod disk;
+mod error;
+mod input;
 pub mod log;
+mod send;
+mod server;
+mod stats;
+mod topic;
+mod topics;
+
+pub use config::{Config, ConfigError};
+pub use error::{ServeError, StartError};
+pub use server::Server;

@@ -91,6 +91,22 @@ impl RawPeer {
         self.stream.write_all(bytes)
     }
 
+    /// Sends no more, as [`RawPeer::finish_sending`], on a connection that the server may have closed.
+    pub fn finish_sending_if_open(&mut self) {
+        // Fails only when the connection is gone, which is as good.
+        let _ = self.stream.shutdown(Shutdown::Write);
+    }
+
+    /// A second handle of the same connection, to send with while this one reads.
+    ///
+    /// # Panics
+    /// When the process has no descriptor left.
+    #[must_use]
+    pub fn sender(&self) -> Self {
+        let stream = self.stream.try_clone().expect("a descriptor for a second handle");
+        Self { stream, pending: Vec::new() }
+    }
+
     /// Sends no more; what arrives can still be read.
     ///
     /// # Panics

@@ -1,6 +1,6 @@
 //! Every bound of the protocol at the last value that is within it and the first that is not.
 
-use logd_tests::{TestServer, batch, checksum, envelope};
+use logd_tests::{TestServer, batch, envelope};
 
 use crate::{HELLO_WORLD, answered, broken, expect_untouched, joined};
 
@@ -128,21 +128,17 @@ fn line_of(bytes: usize) -> Vec<u8> {
 
 /// A batch of exactly `bytes` bytes, envelope and body.
 fn batch_of(bytes: usize) -> Vec<u8> {
-    for message_bytes in (0..bytes).rev() {
-        let sent = batch_with(message_bytes);
-        if sent.len() == bytes {
-            return sent;
-        }
-        // The length of a checksum varies, so that a message of another byte can be what fits.
-        assert!(sent.len() > bytes, "no message makes a batch of {bytes} bytes");
-    }
-    panic!("no message makes a batch of {bytes} bytes");
-}
-
-fn batch_with(message_bytes: usize) -> Vec<u8> {
-    let message = vec![b'x'; message_bytes];
-    let mut body = format!("MSG {message_bytes}\r\n").into_bytes();
-    body.extend_from_slice(&message);
-    body.extend_from_slice(b"\r\n");
-    joined(&[&envelope(body.len(), "default", format!("{:010}", checksum(&body)), 1), &body])
+    let longest_envelope = |body: usize| envelope(body, "default", u32::MAX, 1).len();
+    (0..bytes)
+        .rev()
+        .filter(|message_bytes| {
+            let body = "MSG \r\n\r\n".len() + message_bytes.to_string().len() + message_bytes;
+            (bytes..bytes + 3).contains(&(longest_envelope(body) + body))
+        })
+        // The checksum can be shorter than the longest: another message of the same length has another one.
+        .flat_map(|message_bytes| {
+            (b'a'..=b'z').map(move |filler| batch("default", &[&vec![filler; message_bytes]]))
+        })
+        .find(|batch| batch.len() == bytes)
+        .expect("there is a batch of every size")
 }

@@ -152,7 +152,8 @@ fn read_of_no_messages_is_refused() {
 
 #[test]
 fn numbers_that_are_none_are_refused() {
-    for number in ["x", "-1", "+1", "1x", "0x1", "1.0", "18446744073709551616", "99999999999999999999999999"] {
+    for number in ["x", "-1", "+1", "1x", "0x1", "1.0", "18446744073709551616", "99999999999999999999999999"]
+    {
         answered(format!("READ default {number} 1\r\n").as_bytes(), INVALID);
         answered(format!("READ default 0 {number}\r\n").as_bytes(), INVALID);
         answered(format!("TAIL default {number}\r\n").as_bytes(), INVALID);
@@ -206,7 +207,9 @@ fn reader_that_goes_away_in_mid_answer_leaves_no_files_open() {
     let mut request = server.peer();
     request.find("TAIL default 50000").batches();
     drop(request);
-    logd_tests::wait_until("the reader is gone", logd_tests::BOUND, || peer.stats().count("conns.active") == 1);
+    logd_tests::wait_until("the reader is gone", logd_tests::BOUND, || {
+        peer.stats().count("conns.active") == 1
+    });
     let before = server.open_files();
     for _ in 0..50 {
         let mut reader = server.peer();

@@ -68,7 +68,10 @@ pub trait Disk: Debug + Send + Sync + 'static {
 }
 
 /// An open file.
-#[expect(clippy::len_without_is_empty, reason = "a file's length can fail, and its emptiness is nobody's question")]
+#[expect(
+    clippy::len_without_is_empty,
+    reason = "a file's length can fail, and its emptiness is nobody's question"
+)]
 pub trait File: Debug + Send + Sync {
     /// The length in bytes.
     fn len(&self) -> io::Result<u64>;

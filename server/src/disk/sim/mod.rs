@@ -95,6 +95,7 @@ impl SimDisk {
     /// The disk after the process was killed or the power was cut, without faults, and with calls counted from 0.
     ///
     /// This disk is dead afterwards: every further call fails, also those of its open files.
+    #[must_use = "this disk is dead afterwards"]
     pub fn restart(&self, cut: Cut) -> Self {
         let mut machine = self.lock();
         machine.faults.cut_power();

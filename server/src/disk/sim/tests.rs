@@ -104,7 +104,7 @@ fn a_seeded_cut_keeps_drops_and_tears_writes() {
         b"hello12345678",
         b"hello1234",
         b"hello12",
-        b"hello\0\0\0\05678",
+        b"hello\0\0\0\x005678",
         b"hello\0\0\0\0",
         b"hello123456",
     ] {
@@ -249,7 +249,8 @@ fn fail_sync_waits_for_a_sync() {
 
 #[test]
 fn each_kind_of_call_fails_where_it_is_told_to() {
-    let calls: [(&str, fn(&SimDisk, &dyn File) -> io::Result<()>); 8] = [
+    type Call = fn(&SimDisk, &dyn File) -> io::Result<()>;
+    let calls: [(&str, Call); 8] = [
         ("create", |disk, _| disk.open(Path::new("b"), OpenMode::CreateNew).map(drop)),
         ("truncate", |disk, _| disk.open(Path::new("a"), OpenMode::Truncate).map(drop)),
         ("write", |_, file| file.write_all_at(b"x", 0)),

@@ -1,0 +1,285 @@
+//! A connection to a server that has introduced itself: requests and the answers that fit them.
+//!
+//! Every session begins with CONFIG. So a server that takes no more connections is noticed before anything is asked,
+//! the extensions that it understands are known, and so is the largest batch that it takes.
+//!
+//! A session that is left in the middle of an exchange, by an error or by a dropped future, is not usable any more:
+//! the next answer would be the one to the request before. [`Link`] makes a new one then.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use logd_protocol::{Batch, Command, Offset, Reason, Request};
+use tokio::time::Instant;
+use tracing::debug;
+
+use crate::answers::ServerSettings;
+use crate::config::ClientConfig;
+use crate::connection::{Connection, Reply};
+use crate::error::{AppendError, Error, ErrorKind};
+
+/// How long a session can be idle before an append makes sure that the server is still there.
+///
+/// A server closes idle connections, and a batch that is sent at that moment has an unknown outcome. No server closes
+/// one after so short a time, and a question a second costs nothing.
+const IDLE_UNASKED: Duration = Duration::from_secs(1);
+
+/// A server's extensions, as CONFIG names them.
+pub(crate) mod feature {
+    pub(crate) const WAIT: &str = "wait";
+    pub(crate) const HEAD: &str = "head";
+    pub(crate) const TOPICS: &str = "topics";
+    pub(crate) const PING: &str = "ping";
+}
+
+/// A way to a server: the session that there is, or how to make one.
+#[derive(Debug)]
+pub(crate) struct Link {
+    config: ClientConfig,
+    session: Option<Session>,
+}
+
+impl Link {
+    pub(crate) const fn new(config: ClientConfig) -> Self {
+        Self { config, session: None }
+    }
+
+    pub(crate) const fn config(&self) -> &ClientConfig {
+        &self.config
+    }
+
+    /// A session that is usable as far as can be told without asking; makes one, once, where there is none.
+    pub(crate) async fn ready(&mut self) -> Result<&mut Session, Error> {
+        let session = match self.session.take().filter(Session::is_usable) {
+            Some(session) => session,
+            None => Session::open(&self.config).await?,
+        };
+        Ok(self.session.insert(session))
+    }
+
+    /// A session whose server has answered just now, so that it does not close it as idle.
+    pub(crate) async fn ready_to_append(&mut self) -> Result<&mut Session, Error> {
+        if let Some(session) = &mut self.session
+            && session.is_usable()
+            && session.used.elapsed() > IDLE_UNASKED
+            && let Err(error) = session.ping().await
+        {
+            debug!(%error, "an idle connection was not usable any more");
+            self.session = None;
+        }
+        self.ready().await
+    }
+
+    /// Completes when the server has closed the session, which is given up then; never without one. Nothing is lost
+    /// when the future is dropped.
+    pub(crate) async fn closed_by_server(&mut self) {
+        match &self.session {
+            Some(session) => session.connection.disturbed().await,
+            None => std::future::pending().await,
+        }
+        self.session = None;
+    }
+
+    /// Ends the session politely, if there is one.
+    pub(crate) async fn close(&mut self) -> Result<(), Error> {
+        match self.session.take().filter(Session::is_usable) {
+            Some(mut session) => session.ask_ok(&Request::Close).await,
+            None => Ok(()),
+        }
+    }
+}
+
+/// A connection whose server has told its settings.
+#[derive(Debug)]
+pub(crate) struct Session {
+    connection: Connection,
+    settings: Arc<ServerSettings>,
+    /// When the last answer came.
+    used: Instant,
+    /// Whether an exchange has begun that has not come to its end.
+    busy: bool,
+}
+
+impl Session {
+    async fn open(config: &ClientConfig) -> Result<Self, Error> {
+        let connection = Connection::connect(config).await?;
+        let mut session =
+            Self { connection, settings: Arc::default(), used: Instant::now(), busy: false };
+        session.settings = Arc::new(session.ask_settings().await?);
+        Ok(session)
+    }
+
+    /// What the server said about itself.
+    pub(crate) const fn settings(&self) -> &Arc<ServerSettings> {
+        &self.settings
+    }
+
+    fn is_usable(&self) -> bool {
+        !self.busy && self.connection.is_quiet()
+    }
+
+    async fn ask_settings(&mut self) -> Result<ServerSettings, Error> {
+        self.ask_lines(&Request::Config).await.map(|lines| ServerSettings::parse(&lines))
+    }
+
+    /// Makes sure that the server answers. One that does not know PING is asked for its settings.
+    pub(crate) async fn ping(&mut self) -> Result<(), Error> {
+        if self.settings.has_feature(feature::PING) {
+            self.ask_ok(&Request::Ping).await
+        } else {
+            self.ask_settings().await.map(|_| ())
+        }
+    }
+
+    /// Appends a batch. The error tells what is known about it.
+    pub(crate) async fn append(&mut self, batch: &Batch) -> Result<Offset, AppendError> {
+        let bytes = batch.bytes().len() as u64;
+        let bytes_max = self.settings.batch_bytes_max;
+        if bytes > bytes_max {
+            let text = format!(
+                "the batch has `{bytes}` bytes and the server takes at most `{bytes_max}`: set `batch_bytes` to that"
+            );
+            return Err(AppendError::not_written(Error::invalid(text)));
+        }
+        self.busy = true;
+        self.connection.send(batch.bytes()).await.map_err(AppendError::not_written)?;
+        match self.connection.reply(Duration::ZERO).await.map_err(AppendError::unknown)? {
+            Reply::Found { offset, .. } => {
+                self.rest();
+                Ok(offset)
+            }
+            Reply::Error(reason) => {
+                let error = self.refused("the batch was not appended", reason);
+                Err(match reason {
+                    // These say that something went wrong on the way, not how far it got.
+                    Reason::StorageFailed | Reason::Unknown => AppendError::unknown(error),
+                    _ => AppendError::not_written(error),
+                })
+            }
+            reply @ (Reply::Ok | Reply::Lines(_)) => {
+                Err(AppendError::unknown(wrong_reply(self.connection.peer(), Command::Batch, &reply)))
+            }
+        }
+    }
+
+    /// Sends a request that `OK` answers.
+    async fn ask_ok(&mut self, request: &Request<'_>) -> Result<(), Error> {
+        match self.ask(request).await? {
+            Reply::Ok => {
+                self.rest();
+                Ok(())
+            }
+            reply => Err(self.wrong_reply(request, &reply)),
+        }
+    }
+
+    /// Sends a request that `MOK` answers.
+    pub(crate) async fn ask_lines(&mut self, request: &Request<'_>) -> Result<Vec<u8>, Error> {
+        match self.ask(request).await? {
+            Reply::Lines(lines) => {
+                self.rest();
+                Ok(lines)
+            }
+            reply => Err(self.wrong_reply(request, &reply)),
+        }
+    }
+
+    /// Sends a request that `OK <offset> <batches>` answers. After READ and TAIL the batches are still to come, and
+    /// [`Session::rest`] says that they have been taken.
+    pub(crate) async fn ask_found(&mut self, request: &Request<'_>) -> Result<(Offset, u64), Error> {
+        match self.ask(request).await? {
+            Reply::Found { offset, batches } => {
+                if !matches!(request, Request::Read { .. } | Request::Tail { .. }) {
+                    self.rest();
+                }
+                Ok((offset, batches))
+            }
+            reply => Err(self.wrong_reply(request, &reply)),
+        }
+    }
+
+    /// Sends a request and receives the beginning of its answer. A refusal is an error.
+    async fn ask(&mut self, request: &Request<'_>) -> Result<Reply, Error> {
+        let mut line = Vec::with_capacity(128);
+        request.put(&mut line);
+        let patience = match request {
+            Request::Read { wait: Some(wait), .. } => *wait,
+            _ => Duration::ZERO,
+        };
+        self.busy = true;
+        self.connection.send(&line).await?;
+        match self.connection.reply(patience).await? {
+            Reply::Error(reason) => Err(self.refused(&describe(request), reason)),
+            reply => Ok(reply),
+        }
+    }
+
+    /// The connection, to take the batches off that follow an answer. [`Session::rest`] when that is done.
+    pub(crate) const fn connection(&mut self) -> &mut Connection {
+        &mut self.connection
+    }
+
+    /// The exchange has come to its end: the next request can be sent.
+    pub(crate) fn rest(&mut self) {
+        self.busy = false;
+        self.used = Instant::now();
+    }
+
+    /// An answer of another form than the request has.
+    fn wrong_reply(&self, request: &Request<'_>, reply: &Reply) -> Error {
+        wrong_reply(self.connection.peer(), request.command(), reply)
+    }
+
+    /// An answer whose batches end where no offset is.
+    pub(crate) fn offset_overflow(&self) -> Error {
+        let peer = self.connection.peer();
+        Error::new(ErrorKind::Protocol, format!("`{peer}` sent batches beyond the largest offset there is"))
+    }
+
+    /// The server said no. It closes after some reasons, so that the session is not used any more after these.
+    fn refused(&mut self, what: &str, reason: Reason) -> Error {
+        match reason {
+            Reason::InvalidProtocol
+            | Reason::TooManyConnections
+            | Reason::TimedOut
+            | Reason::ShuttingDown => {}
+            _ => self.rest(),
+        }
+        let peer = self.connection.peer();
+        let advice = advice(reason);
+        Error::new(ErrorKind::Server(reason), format!("{what}: `{peer}` answered `{reason}`{advice}"))
+    }
+}
+
+fn wrong_reply(peer: &str, command: Command, reply: &Reply) -> Error {
+    let form = match reply {
+        Reply::Ok => "OK",
+        Reply::Found { .. } => "OK <offset> <batches>",
+        Reply::Lines(_) => "MOK",
+        Reply::Error(_) => "ERR",
+    };
+    Error::new(ErrorKind::Protocol, format!("`{peer}` answered `{}` with `{form}`", command.as_str()))
+}
+
+/// What could not be done, in the words of the user.
+fn describe(request: &Request<'_>) -> String {
+    match request {
+        Request::Read { topic, offset, .. } => format!("cannot read topic `{topic}` at offset `{offset}`"),
+        Request::Tail { topic, .. } => format!("cannot read topic `{topic}` from its oldest batch"),
+        Request::Head { topic } => format!("cannot find the end of topic `{topic}`"),
+        other => format!("`{}` failed", other.command().as_str()),
+    }
+}
+
+/// What the user can do about it, where the reason alone does not say that.
+const fn advice(reason: Reason) -> &'static str {
+    match reason {
+        Reason::MaximumTopics => ": write to a topic that there is, or raise the server's limit of topics",
+        Reason::TopicNotAllowed => ": the server's list of topics does not have it",
+        Reason::TooLarge => ": make smaller batches",
+        Reason::TooManyConnections => ": close some, or raise the server's limit of connections",
+        Reason::StorageFailed => ": the server's log says more",
+        Reason::Unknown => ": it gave no reason that this client knows",
+        _ => "",
+    }
+}

@@ -1,0 +1,398 @@
+//! What a writer's handles and its task share.
+//!
+//! - Batches are numbered in the order in which they are sealed, and settled (acknowledged or failed) in that order.
+//!   So "everything up to here" is one number, which is what a flush waits for.
+//! - The bytes of everything that is not acknowledged, the backlog included, stay within `buffer_bytes`; only a batch
+//!   that is handed in again can go beyond.
+//! - The lock is never held while something is waited for.
+//! - Once the task has ended, whatever was not acknowledged is in the backlog.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use logd_protocol::{Batch, PushError, TopicName, framed_bytes};
+use tokio::sync::{Notify, oneshot};
+use tokio::time::Instant;
+use tracing::{error, warn};
+
+use super::WriteError;
+use super::fill::{OpenBatch, Pushed};
+use crate::backlog::{Backlog, FailedBatch, Failures, FlushError};
+use crate::error::{Error, ErrorKind, Outcome};
+
+/// The settings of a writer that its handles and its task both need.
+#[derive(Debug, Clone)]
+pub(super) struct Limits {
+    /// The most bytes of a batch.
+    pub(super) batch_bytes: usize,
+    /// How long after its first message a batch is sent.
+    pub(super) wait_interval: Duration,
+    /// The most bytes of framed messages that are not acknowledged.
+    pub(super) buffer_bytes: usize,
+}
+
+/// What the task can do next.
+#[derive(Debug)]
+pub(super) enum Next {
+    /// Send this batch.
+    Send(Batch),
+    /// Wait until then, or for news.
+    Wait(Instant),
+    /// Wait for news.
+    Idle,
+    /// Nothing is left, and nothing can come any more.
+    End,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Open,
+    /// No more messages are taken; those that are there are still sent.
+    Closing,
+    /// The task has ended.
+    Ended,
+}
+
+/// A flush that waits.
+#[derive(Debug)]
+struct Waiter {
+    /// How many batches must be settled.
+    target: u64,
+    failures: Failures,
+    done: oneshot::Sender<Failures>,
+}
+
+#[derive(Debug)]
+struct State {
+    phase: Phase,
+    /// Whether no handle is left.
+    abandoned: bool,
+    open: OpenBatch,
+    sealed: VecDeque<Batch>,
+    in_flight: Option<Batch>,
+    /// How many batches have ever been sealed.
+    sealed_count: u64,
+    /// How many of them have been settled.
+    settled_count: u64,
+    /// The bytes of the framed messages that are open, sealed or in flight.
+    bytes: usize,
+    /// How many messages are open, sealed or in flight.
+    messages: u64,
+    backlog: Backlog,
+    waiters: Vec<Waiter>,
+}
+
+/// The state, and how the parties wake each other.
+#[derive(Debug)]
+pub(super) struct Shared {
+    topic: TopicName,
+    limits: Limits,
+    state: Mutex<State>,
+    /// There may be something for the task to do.
+    work: Notify,
+    /// No handle is left.
+    abandoned: Notify,
+    /// There may be room for the message whose turn it is.
+    room: Notify,
+    /// Whose turn it is to wait for room. Fair, so that no long message waits for ever while short ones pass.
+    turn: tokio::sync::Mutex<()>,
+    /// How many messages wait for room.
+    waiting: AtomicUsize,
+}
+
+impl Shared {
+    pub(super) fn new(topic: TopicName, limits: Limits) -> Self {
+        let state = State {
+            phase: Phase::Open,
+            abandoned: false,
+            open: OpenBatch::new(&topic, limits.batch_bytes, Instant::now()),
+            sealed: VecDeque::new(),
+            in_flight: None,
+            sealed_count: 0,
+            settled_count: 0,
+            bytes: 0,
+            messages: 0,
+            backlog: Backlog::default(),
+            waiters: Vec::new(),
+        };
+        Self {
+            topic,
+            limits,
+            state: Mutex::new(state),
+            work: Notify::new(),
+            abandoned: Notify::new(),
+            room: Notify::new(),
+            turn: tokio::sync::Mutex::new(()),
+            waiting: AtomicUsize::new(0),
+        }
+    }
+
+    pub(super) const fn topic(&self) -> &TopicName {
+        &self.topic
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing that is done under the lock can panic half-way.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts a message into the open batch, after those that already wait for room. Dropped before it is ready, it has
+    /// not put it there.
+    pub(super) async fn write(&self, message: &[u8]) -> Result<(), WriteError> {
+        if self.waiting.load(Ordering::Relaxed) == 0
+            && let Some(result) = self.try_write(message, Patience::Look)
+        {
+            return result;
+        }
+        let _waiting = Waiting::new(&self.waiting);
+        let _turn = self.turn.lock().await;
+        loop {
+            if let Some(result) = self.try_write(message, Patience::Wait) {
+                return result;
+            }
+            self.room.notified().await;
+        }
+    }
+
+    /// Puts a message into the open batch; `None` when there is no room now, but will be.
+    fn try_write(&self, message: &[u8], patience: Patience) -> Option<Result<(), WriteError>> {
+        let framed = framed_bytes(message.len());
+        let mut state = self.lock();
+        if state.phase != Phase::Open {
+            return Some(Err(WriteError::Closed));
+        }
+        let bytes_max = state.open.message_bytes_max();
+        if message.len() > bytes_max {
+            return Some(Err(WriteError::TooLong { bytes: message.len(), bytes_max }));
+        }
+        let kept = state.backlog.bytes().saturating_add(framed);
+        if kept > self.limits.buffer_bytes {
+            return Some(Err(WriteError::BacklogFull));
+        }
+        if kept.saturating_add(state.bytes) > self.limits.buffer_bytes {
+            if patience == Patience::Wait {
+                // The room may be taken by the open batch itself, which need not be due for long.
+                state.open.hurry();
+                drop(state);
+                self.work.notify_one();
+            }
+            return None;
+        }
+        let news = match state.open.push(message, Instant::now) {
+            Ok(Pushed::Joined) => false,
+            Ok(Pushed::First) => true,
+            Ok(Pushed::Sealed(batch)) => {
+                state.enqueue(batch);
+                true
+            }
+            Err(PushError::TooLong { bytes, bytes_max } | PushError::Full { bytes: bytes @ bytes_max }) => {
+                return Some(Err(WriteError::TooLong { bytes, bytes_max }));
+            }
+        };
+        state.bytes += framed;
+        state.messages += 1;
+        drop(state);
+        if news {
+            self.work.notify_one();
+        }
+        Some(Ok(()))
+    }
+
+    /// Puts a failed batch behind everything that has been written; back into the backlog when that cannot be.
+    pub(super) fn retry(&self, failed: FailedBatch) -> Result<(), WriteError> {
+        let mut state = self.lock();
+        if state.phase != Phase::Open {
+            state.backlog.put_back(failed);
+            return Err(WriteError::Closed);
+        }
+        state.seal_open();
+        state.bytes = state.bytes.saturating_add(failed.batch.body().len());
+        state.messages = state.messages.saturating_add(failed.batch.messages());
+        state.enqueue(failed.batch);
+        drop(state);
+        self.work.notify_one();
+        Ok(())
+    }
+
+    /// Takes the oldest batch of the backlog.
+    pub(super) fn take_failed(&self) -> Option<FailedBatch> {
+        let failed = self.lock().backlog.take();
+        if failed.is_some() {
+            self.room.notify_one();
+        }
+        failed
+    }
+
+    /// Has everything sent that has been written, and waits until it is settled. What is to be sent is settled
+    /// before the first await: a flush that is dropped does all but wait.
+    pub(super) async fn flush(&self) -> Result<(), FlushError> {
+        let mut state = self.lock();
+        let failures = state.backlog.failures();
+        let target = state.sealed_count + u64::from(!state.open.is_empty());
+        if state.settled_count >= target {
+            return failures.into_result();
+        }
+        state.open.hurry();
+        let (done, waiter) = oneshot::channel();
+        state.waiters.retain(|waiter| !waiter.done.is_closed());
+        state.waiters.push(Waiter { target, failures: failures.clone(), done });
+        drop(state);
+        self.work.notify_one();
+        // The sender is only dropped unused when the whole state is, and this holds on to the state.
+        waiter.await.unwrap_or(failures).into_result()
+    }
+
+    /// Takes no more messages from now on.
+    pub(super) fn close(&self) {
+        let mut state = self.lock();
+        if state.phase == Phase::Open {
+            state.phase = Phase::Closing;
+        }
+        drop(state);
+        self.work.notify_one();
+        self.room.notify_one();
+    }
+
+    /// No handle is left: nobody can close, or take what failed.
+    pub(super) fn abandon(&self) {
+        self.close();
+        let mut state = self.lock();
+        state.abandoned = true;
+        let (unsent, failed) = (state.messages, state.backlog.messages());
+        let ended = state.phase == Phase::Ended;
+        drop(state);
+        if ended {
+            self.report_loss(failed);
+        } else if unsent > 0 || failed > 0 {
+            let topic = &self.topic;
+            warn!(%topic, unsent, failed, "a writer was dropped without being closed; what is unsent is still sent");
+        }
+        self.abandoned.notify_one();
+    }
+
+    /// Whether no more messages are taken.
+    pub(super) fn is_closing(&self) -> bool {
+        self.lock().phase != Phase::Open
+    }
+
+    /// Completes when something may have changed for the task. Nothing is lost when the future is dropped.
+    pub(super) async fn news(&self) {
+        self.work.notified().await;
+    }
+
+    /// Completes when no handle is left.
+    pub(super) async fn abandoned(&self) {
+        self.abandoned.notified().await;
+    }
+
+    /// What the task can do at `now`.
+    pub(super) fn next(&self, now: Instant) -> Next {
+        let mut state = self.lock();
+        let due = state.open.due(self.limits.wait_interval);
+        if state.sealed.is_empty() && due.is_some_and(|due| due <= now || state.phase != Phase::Open) {
+            state.seal_open();
+        }
+        if let Some(batch) = state.sealed.pop_front() {
+            state.in_flight = Some(batch.clone());
+            return Next::Send(batch);
+        }
+        match due {
+            Some(due) => Next::Wait(due),
+            None if state.phase == Phase::Open => Next::Idle,
+            None => Next::End,
+        }
+    }
+
+    /// The batch in flight was acknowledged, or failed.
+    pub(super) fn settle(&self, failed: Option<FailedBatch>) {
+        self.lock().settle(failed);
+        self.room.notify_one();
+    }
+
+    /// The task has ended: what it has not settled has failed.
+    pub(super) fn end(&self) {
+        let mut state = self.lock();
+        state.phase = Phase::Ended;
+        state.seal_open();
+        let mut outcome = Outcome::Unknown;
+        loop {
+            if state.in_flight.is_none() {
+                outcome = Outcome::NotWritten;
+                state.in_flight = state.sealed.pop_front();
+            }
+            let Some(batch) = state.in_flight.clone() else { break };
+            let text = format!("the writer of topic `{}` ended before the batch was acknowledged", self.topic);
+            let error = Error::new(ErrorKind::Closed, text);
+            state.settle(Some(FailedBatch { batch, error, outcome, attempts: 0 }));
+        }
+        let (abandoned, failed) = (state.abandoned, state.backlog.messages());
+        drop(state);
+        self.room.notify_one();
+        if abandoned {
+            self.report_loss(failed);
+        }
+    }
+
+    fn report_loss(&self, messages: u64) {
+        if messages > 0 {
+            error!(topic = %self.topic, messages, "messages of a dropped writer were not acknowledged");
+        }
+    }
+}
+
+impl State {
+    /// Puts a sealed batch behind the others.
+    fn enqueue(&mut self, batch: Batch) {
+        self.sealed.push_back(batch);
+        self.sealed_count += 1;
+    }
+
+    fn seal_open(&mut self) {
+        if let Some(batch) = self.open.seal() {
+            self.enqueue(batch);
+        }
+    }
+
+    fn settle(&mut self, failed: Option<FailedBatch>) {
+        if let Some(batch) = self.in_flight.take() {
+            self.bytes = self.bytes.saturating_sub(batch.body().len());
+            self.messages = self.messages.saturating_sub(batch.messages());
+        }
+        self.settled_count += 1;
+        let settled = self.settled_count;
+        if let Some(failed) = failed {
+            // Every waiter's target is at least the batch that is settled: it would be gone otherwise.
+            self.waiters.iter_mut().for_each(|waiter| waiter.failures.add(&failed));
+            self.backlog.push(failed);
+        }
+        for waiter in self.waiters.extract_if(.., |waiter| waiter.target <= settled) {
+            // A flush that does not wait any more does not need the answer.
+            let _ = waiter.done.send(waiter.failures);
+        }
+    }
+}
+
+/// Whether a message that finds no room goes on to wait for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Patience {
+    Look,
+    Wait,
+}
+
+/// Counts a waiting message, until it is dropped.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl<'a> Waiting<'a> {
+    fn new(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}

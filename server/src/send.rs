@@ -1,0 +1,151 @@
+//! Sending answers: a buffer of answer lines, and stretches of files that the kernel moves by itself.
+//!
+//! A peer is given up when it takes nothing for the server's timeout. What counts is progress: a slow reader of a large
+//! answer that keeps reading is served to the end.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Duration;
+
+use logd_protocol::Response;
+use rustix::net::SendFlags;
+use tokio::io::Interest;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::log::Piece;
+use crate::stats::Stats;
+
+/// How much is asked of one sendfile: enough to make the calls few, and so little that others get their turn.
+const PIECE_BYTES: usize = 1024 * 1024;
+
+/// How much is copied at once from a file that has no descriptor.
+const COPY_BYTES: usize = 64 * 1024;
+
+/// The answers to pipelined requests are sent together until they have so many bytes.
+pub(crate) const ANSWERS_BYTES_MAX: usize = 64 * 1024;
+
+/// What a connection has to send.
+#[derive(Debug)]
+pub(crate) struct Output<'a> {
+    stream: &'a TcpStream,
+    stats: &'a Stats,
+    /// The longest time without progress.
+    timeout: Duration,
+    answers: Vec<u8>,
+}
+
+impl<'a> Output<'a> {
+    pub(crate) fn new(stream: &'a TcpStream, stats: &'a Stats, timeout: Duration) -> Self {
+        Self { stream, stats, timeout, answers: Vec::new() }
+    }
+
+    /// Adds an answer to those that are sent with the next flush.
+    pub(crate) fn put(&mut self, response: &Response<'_>) {
+        response.put(&mut self.answers);
+    }
+
+    /// Whether so much is waiting that it should be sent.
+    pub(crate) fn is_full(&self) -> bool {
+        self.answers.len() >= ANSWERS_BYTES_MAX
+    }
+
+    /// Sends the answers that wait.
+    pub(crate) async fn flush(&mut self) -> io::Result<()> {
+        self.flush_with(SendFlags::empty()).await
+    }
+
+    /// Sends the answers that wait, and then the pieces.
+    pub(crate) async fn flush_and_send(&mut self, pieces: &[Piece]) -> io::Result<()> {
+        self.flush_with(SendFlags::MORE).await?;
+        for piece in pieces {
+            match piece.file.descriptor() {
+                Some(file) => self.send_file(file, piece).await?,
+                None => self.copy_file(piece).await?,
+            }
+        }
+        Ok(())
+    }
+
+    async fn flush_with(&mut self, flags: SendFlags) -> io::Result<()> {
+        let mut sent = 0;
+        while let Some(rest) = self.answers.get(sent..).filter(|rest| !rest.is_empty()) {
+            sent += self
+                .progress(|stream| Ok(rustix::net::send(stream, rest, flags | SendFlags::NOSIGNAL)?))
+                .await?;
+        }
+        self.answers.clear();
+        self.answers.shrink_to(ANSWERS_BYTES_MAX);
+        Ok(())
+    }
+
+    async fn send_file(&self, file: BorrowedFd<'_>, piece: &Piece) -> io::Result<()> {
+        let end = piece.place.saturating_add(piece.bytes);
+        let mut place = piece.place;
+        while place < end {
+            let bytes = usize::try_from(end - place).unwrap_or(PIECE_BYTES).min(PIECE_BYTES);
+            let sent = self
+                .progress(|stream| {
+                    let mut from = place;
+                    Ok(rustix::fs::sendfile(stream, file, Some(&mut from), bytes)?)
+                })
+                .await?;
+            if sent == 0 {
+                return Err(io::Error::new(
+                    io::ErrorKind::UnexpectedEof,
+                    "a partition file has become shorter",
+                ));
+            }
+            place += sent as u64;
+        }
+        Ok(())
+    }
+
+    async fn copy_file(&self, piece: &Piece) -> io::Result<()> {
+        let end = piece.place.saturating_add(piece.bytes);
+        let mut place = piece.place;
+        let mut buffer = vec![0; COPY_BYTES];
+        while place < end {
+            let bytes = usize::try_from(end - place).unwrap_or(COPY_BYTES).min(COPY_BYTES);
+            let read = piece.file.read_at(buffer.get_mut(..bytes).unwrap_or_default(), place)?;
+            if read == 0 {
+                return Err(io::Error::new(
+                    io::ErrorKind::UnexpectedEof,
+                    "a partition file has become shorter",
+                ));
+            }
+            place += read as u64;
+            let mut sent = 0;
+            while let Some(rest) = buffer.get(sent..read).filter(|rest| !rest.is_empty()) {
+                sent +=
+                    self.progress(|stream| Ok(rustix::net::send(stream, rest, SendFlags::NOSIGNAL)?)).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Calls `send` when the socket takes something, and counts what it took.
+    async fn progress(&self, send: impl Fn(BorrowedFd<'_>) -> io::Result<usize>) -> io::Result<usize> {
+        loop {
+            match self.stream.try_io(Interest::WRITABLE, || send(self.stream.as_fd())) {
+                Ok(sent) => {
+                    self.stats.sent(sent as u64);
+                    // A peer that takes everything at once must not keep the others waiting.
+                    tokio::task::coop::consume_budget().await;
+                    return Ok(sent);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    match timeout(self.timeout, self.stream.writable()).await {
+                        Ok(ready) => ready?,
+                        Err(_) => {
+                            let text = "the peer has taken nothing for the whole of --timeout";
+                            return Err(io::Error::new(io::ErrorKind::TimedOut, text));
+                        }
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}

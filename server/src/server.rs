@@ -1,0 +1,241 @@
+//! The server: opens the work directory, listens, accepts connections, and ends in order.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use logd_protocol::Reason;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::{JoinSet, spawn_blocking};
+use tokio::time::{sleep, timeout};
+
+use crate::config::Config;
+use crate::connection::{Shared, reject, serve};
+use crate::disk::{DirLock, Disk, OsDisk};
+use crate::error::{ServeError, StartError};
+use crate::input::BufferPool;
+use crate::topics::Topics;
+
+/// File descriptors that are not connections: partitions, the work directory, the runtime's own.
+const DESCRIPTORS_KEPT: u64 = 128;
+
+/// How many connections over the limit are told so at the same time; those beyond are closed without a word.
+const REJECTIONS_MAX: usize = 256;
+
+/// How long accepting pauses when the system has no descriptors or memory for another connection.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// A server that listens, and serves once it is [run](Server::run).
+///
+/// ```no_run
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// use logd_server::{Config, Server};
+///
+/// let config = Config { host: "127.0.0.1:0".to_owned(), workdir: "logs".into(), ..Config::default() };
+/// let server = Server::bind(config).await?;
+/// println!("listening on {}", server.local_addr());
+/// server.run(std::future::pending()).await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Server {
+    listener: TcpListener,
+    local_addr: SocketAddr,
+    shared: Arc<Shared>,
+    connections_max: usize,
+    /// Released when the server is dropped, or its process dies.
+    _lock: DirLock,
+}
+
+impl Server {
+    /// Checks the settings, takes the work directory, opens the topics in it, and listens.
+    ///
+    /// # Errors
+    /// [`StartError`] says what stands in the way.
+    ///
+    /// # Cancel safety
+    /// When the future is dropped, the work directory is free again as soon as its topics have been opened.
+    pub async fn bind(config: Config) -> Result<Self, StartError> {
+        config.validate()?;
+        let connections_max = allow_connections(config.max_connections);
+        let listener = listen(&config.host).await?;
+        let dir = config.workdir.clone();
+        let opened = spawn_blocking(move || open(config)).await;
+        let (shared, lock) = opened.map_err(|error| StartError::Workdir { dir, source: error.into() })??;
+        let local_addr = listener.local_addr().map_err(|source| StartError::Listen {
+            host: shared.config.host.clone(),
+            source,
+            hint: "",
+        })?;
+        warn_if_open(local_addr);
+        let shared = Arc::new(shared);
+        Ok(Self { listener, local_addr, shared, connections_max, _lock: lock })
+    }
+
+    /// The address that the server listens on; with port 0 in the settings, the one that was free.
+    pub const fn local_addr(&self) -> SocketAddr {
+        self.local_addr
+    }
+
+    /// Serves until `shutdown` completes. Then accepts no more, finishes what is in work within the shutdown timeout,
+    /// syncs all topics, and returns.
+    ///
+    /// # Errors
+    /// [`ServeError`] when the last sync fails.
+    ///
+    /// # Cancel safety
+    /// When the future is dropped, connections are cut, and nothing is synced. Everything acknowledged is as safe as
+    /// its write guarantee says.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), ServeError> {
+        let (stop, stopped) = watch::channel(false);
+        let mut connections = JoinSet::new();
+        let mut background = JoinSet::new();
+        for topic in self.shared.topics.all() {
+            topic.plan_maintenance();
+        }
+        if let Some(interval) = self.shared.config.flush_interval {
+            background.spawn(flush_at_intervals(Arc::clone(&self.shared), interval));
+        }
+        tokio::pin!(shutdown);
+        let rejections = Arc::new(Semaphore::new(REJECTIONS_MAX));
+        loop {
+            tokio::select! {
+                () = &mut shutdown => break,
+                accepted = self.listener.accept() => match accepted {
+                    Ok((stream, _)) => self.admit(stream, &mut connections, &rejections, &stopped),
+                    Err(error) => {
+                        if !is_peers_fault(&error) {
+                            tracing::warn!(%error, "a connection could not be accepted");
+                            sleep(ACCEPT_PAUSE).await;
+                        }
+                    }
+                },
+                Some(_) = connections.join_next() => {}
+            }
+        }
+        drop(self.listener);
+        tracing::info!(connections = self.shared.stats.active_connections(), "shutting down");
+        stop.send_replace(true);
+        let finish = async { while connections.join_next().await.is_some() {} };
+        if timeout(self.shared.config.shutdown_timeout, finish).await.is_err() {
+            tracing::warn!(connections = self.shared.stats.active_connections(), "connections were cut");
+        }
+        connections.shutdown().await;
+        background.shutdown().await;
+        let shared = Arc::clone(&self.shared);
+        let closed = spawn_blocking(move || shared.topics.close()).await;
+        closed.map_err(|error| ServeError::Close(error.into()))??;
+        tracing::info!("all topics are synced");
+        Ok(())
+    }
+
+    /// Gives the connection a task, unless there are as many as there may be.
+    fn admit(
+        &self,
+        stream: TcpStream,
+        connections: &mut JoinSet<()>,
+        rejections: &Arc<Semaphore>,
+        stopped: &watch::Receiver<bool>,
+    ) {
+        // Small answers must not wait for more; if the option is refused, they are only slower.
+        let _ = stream.set_nodelay(true);
+        let active = self.shared.stats.active_connections();
+        if active < self.connections_max as u64 {
+            let guard = self.shared.stats.connection();
+            let (shared, stopped) = (Arc::clone(&self.shared), stopped.clone());
+            connections.spawn(async move {
+                let _guard = guard;
+                serve(stream, shared, stopped).await;
+            });
+            return;
+        }
+        self.shared.stats.connection_rejected();
+        tracing::debug!(active, "a connection is one too many");
+        if let Ok(permit) = Arc::clone(rejections).try_acquire_owned() {
+            let stats = Arc::clone(&self.shared.stats);
+            connections.spawn(async move {
+                let _permit = permit;
+                reject(stream, &stats, Reason::TooManyConnections).await;
+            });
+        }
+    }
+}
+
+async fn listen(host: &str) -> Result<TcpListener, StartError> {
+    // Go writes an address without a host for "every interface".
+    let address = host.strip_prefix(':').map_or_else(|| host.to_owned(), |port| format!("0.0.0.0:{port}"));
+    TcpListener::bind(&address).await.map_err(|source| {
+        let hint = match source.kind() {
+            io::ErrorKind::AddrInUse => "; is another logd running? choose another address with --host",
+            _ => "",
+        };
+        StartError::Listen { host: host.to_owned(), source, hint }
+    })
+}
+
+fn open(config: Config) -> Result<(Shared, DirLock), StartError> {
+    let disk: Arc<dyn Disk> = Arc::new(OsDisk::new(config.file_mode));
+    let workdir = |source| StartError::Workdir { dir: config.workdir.clone(), source };
+    disk.create_dir(&config.workdir).map_err(workdir)?;
+    let Some(lock) = DirLock::acquire(&config.workdir).map_err(workdir)? else {
+        let holder = DirLock::holder(&config.workdir).map(|pid| format!(" (process {pid})"));
+        return Err(StartError::WorkdirInUse { dir: config.workdir, holder: holder.unwrap_or_default() });
+    };
+    let topics = Topics::open(disk, &config)?;
+    let shared = Shared { topics, stats: Arc::default(), buffers: BufferPool::default(), config };
+    Ok((shared, lock))
+}
+
+fn warn_if_open(address: SocketAddr) {
+    if !address.ip().is_loopback() {
+        tracing::warn!(%address, "anyone who can reach this address can read and write every topic");
+    }
+}
+
+/// Raises the process's limit of open files as far as the connections need it and it can be raised. Returns how many
+/// connections there is room for.
+fn allow_connections(wanted: usize) -> usize {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+    let needed = (wanted as u64).saturating_add(DESCRIPTORS_KEPT);
+    let limit = getrlimit(Resource::Nofile);
+    let Some(current) = limit.current.filter(|current| *current < needed) else { return wanted };
+    let possible = limit.maximum.map_or(needed, |maximum| maximum.min(needed));
+    let raised = setrlimit(Resource::Nofile, Rlimit { current: Some(possible), maximum: limit.maximum });
+    let reached = if raised.is_ok() { possible } else { current };
+    if reached >= needed {
+        return wanted;
+    }
+    // With very few descriptors, half of them are left for the connections.
+    let room = reached.saturating_sub(DESCRIPTORS_KEPT).max(reached / 2).max(1);
+    tracing::warn!(
+        open_files = reached,
+        connections = room,
+        "the limit of open files allows fewer connections than asked for"
+    );
+    usize::try_from(room).unwrap_or(wanted).min(wanted)
+}
+
+/// Whether an error of accept says something about one connection only.
+fn is_peers_fault(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
+    matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted)
+}
+
+/// Syncs every topic that has changed, at intervals.
+async fn flush_at_intervals(shared: Arc<Shared>, interval: Duration) {
+    let mut ticks = tokio::time::interval(interval);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        for topic in shared.topics.all() {
+            if topic.log().is_unsynced() && topic.log().failure().is_none() {
+                // A failed sync has been reported by the topic, and a task cannot be lost.
+                let _ = spawn_blocking(move || topic.sync()).await;
+            }
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! A topic as the connections use it: its storage, and who waits for what in it.
+//!
+//! Appending is done by the task of the connection, without handing the batch to anybody. Where a sync is due before
+//! the answer, one sync serves every connection that waits: while it runs, others append and wait for the next one.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use logd_protocol::{CheckedBatch, Offset, Reason, TopicName};
+use tokio::sync::watch;
+use tokio::task::spawn_blocking;
+
+use crate::log::{AppendError, Appended, Log};
+
+#[derive(Debug)]
+pub(crate) struct Topic {
+    name: TopicName,
+    log: Log,
+    /// Changes when readers can see more.
+    grown: watch::Sender<()>,
+    synced: watch::Sender<Synced>,
+    commit: Mutex<Commit>,
+    is_maintenance_planned: AtomicBool,
+    /// Whether the last append failed, so that a full disk fills the log of the server with one line and not with many.
+    is_failing: AtomicBool,
+}
+
+/// Up to where syncs have come.
+#[derive(Debug, Clone, Copy, Default)]
+struct Synced {
+    end: Offset,
+    has_failed: bool,
+}
+
+/// What is wanted of the one sync that runs at a time.
+#[derive(Debug, Default)]
+struct Commit {
+    is_running: bool,
+    wanted: Offset,
+}
+
+impl Topic {
+    pub(crate) fn new(name: TopicName, log: Log) -> Self {
+        Self {
+            name,
+            log,
+            grown: watch::Sender::new(()),
+            synced: watch::Sender::new(Synced::default()),
+            commit: Mutex::default(),
+            is_maintenance_planned: AtomicBool::new(false),
+            is_failing: AtomicBool::new(false),
+        }
+    }
+
+    pub(crate) const fn name(&self) -> &TopicName {
+        &self.name
+    }
+
+    pub(crate) const fn log(&self) -> &Log {
+        &self.log
+    }
+
+    /// A receiver that changes whenever readers can see more.
+    pub(crate) fn grown(&self) -> watch::Receiver<()> {
+        self.grown.subscribe()
+    }
+
+    /// Appends a batch and returns its offset once the write guarantee holds for it.
+    ///
+    /// # Cancel safety
+    /// When the future is dropped the batch may be stored or not; if it is, it is synced as it would have been.
+    pub(crate) async fn append(self: &Arc<Self>, batch: &CheckedBatch<'_>) -> Result<Offset, Reason> {
+        let appended = self.log.append(batch, now_millis()).map_err(|error| self.refuse(&error))?;
+        if self.is_failing.load(Ordering::Relaxed) && self.is_failing.swap(false, Ordering::Relaxed) {
+            tracing::info!(topic = %self.name, "appending works again");
+        }
+        if appended.is_maintenance_due {
+            self.plan_maintenance();
+        }
+        if appended.is_sync_due {
+            self.commit(appended).await?;
+        }
+        self.grown.send_replace(());
+        Ok(appended.offset)
+    }
+
+    fn refuse(&self, error: &AppendError) -> Reason {
+        if !self.is_failing.swap(true, Ordering::Relaxed) {
+            tracing::error!(topic = %self.name, %error, "batches are refused");
+        }
+        match error {
+            AppendError::DiskFull(_) => Reason::DiskFull,
+            AppendError::Io(_) | AppendError::SyncFailed | AppendError::Exhausted => Reason::StorageFailed,
+        }
+    }
+
+    /// Waits until a sync has come past the batch; begins one if none is running.
+    async fn commit(self: &Arc<Self>, appended: Appended) -> Result<(), Reason> {
+        let mut synced = self.synced.subscribe();
+        let begins = {
+            let mut commit = self.commit.lock().unwrap_or_else(PoisonError::into_inner);
+            commit.wanted = commit.wanted.max(appended.end);
+            !std::mem::replace(&mut commit.is_running, true)
+        };
+        if begins {
+            let topic = Arc::clone(self);
+            spawn_blocking(move || topic.sync_while_wanted());
+        }
+        match synced.wait_for(|synced| synced.end >= appended.end || synced.has_failed).await {
+            Ok(synced) if synced.end >= appended.end => Ok(()),
+            Ok(_) | Err(_) => Err(Reason::StorageFailed),
+        }
+    }
+
+    fn sync_while_wanted(&self) {
+        loop {
+            let end = self.sync();
+            let mut commit = self.commit.lock().unwrap_or_else(PoisonError::into_inner);
+            if end.is_none_or(|end| end >= commit.wanted) {
+                commit.is_running = false;
+                return;
+            }
+        }
+    }
+
+    /// Syncs what was appended so far and tells those who wait for it. Blocks. Returns up to where, if it succeeded.
+    pub(crate) fn sync(&self) -> Option<Offset> {
+        let result = self.log.sync();
+        self.synced.send_modify(|synced| match &result {
+            Ok(end) => synced.end = synced.end.max(*end),
+            Err(_) => synced.has_failed = true,
+        });
+        match result {
+            Ok(end) => {
+                self.grown.send_replace(());
+                Some(end)
+            }
+            Err(error) => {
+                self.refuse(&AppendError::SyncFailed);
+                tracing::error!(topic = %self.name, %error, "the topic takes no more batches until a restart");
+                None
+            }
+        }
+    }
+
+    /// Has complete partitions sealed, and dropped ones removed, soon and by another thread.
+    pub(crate) fn plan_maintenance(self: &Arc<Self>) {
+        if !self.is_maintenance_planned.swap(true, Ordering::AcqRel) {
+            let topic = Arc::clone(self);
+            spawn_blocking(move || {
+                topic.is_maintenance_planned.store(false, Ordering::Release);
+                topic.log.maintain();
+            });
+        }
+    }
+}
+
+fn now_millis() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,165 @@
+//! The topics of a server: which there are, and which may come.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use logd_protocol::{Reason, TopicName, TopicRef};
+use tokio::sync::watch;
+
+use crate::config::Config;
+use crate::disk::Disk;
+use crate::error::{ServeError, StartError};
+use crate::log::{Finding, Log, LogConfig, OpenError};
+use crate::topic::Topic;
+
+#[derive(Debug)]
+pub(crate) struct Topics {
+    disk: Arc<dyn Disk>,
+    workdir: PathBuf,
+    log_config: LogConfig,
+    /// 0 stands for any number.
+    topics_max: usize,
+    whitelist: Vec<TopicName>,
+    by_name: RwLock<HashMap<TopicName, Arc<Topic>>>,
+    /// Held while a topic is created.
+    creating: Mutex<()>,
+    /// Changes when a topic has come into being.
+    created: watch::Sender<()>,
+}
+
+impl Topics {
+    /// Opens every topic that has a directory, and `default`.
+    pub(crate) fn open(disk: Arc<dyn Disk>, config: &Config) -> Result<Self, StartError> {
+        let topics = Self {
+            disk,
+            workdir: config.workdir.clone(),
+            log_config: LogConfig {
+                partition_bytes: config.partition_bytes,
+                partitions: config.partitions,
+                flush_batches: config.flush_batches,
+            },
+            topics_max: config.topics,
+            whitelist: config.topics_whitelist.clone(),
+            by_name: RwLock::default(),
+            creating: Mutex::default(),
+            created: watch::Sender::new(()),
+        };
+        let entries = topics
+            .disk
+            .list(&topics.workdir)
+            .map_err(|source| StartError::Workdir { dir: topics.workdir.clone(), source })?;
+        let names = entries.into_iter().filter(|entry| entry.is_dir && !entry.name.starts_with('.'));
+        for entry in names {
+            match TopicName::new(&entry.name) {
+                Ok(name) => topics.add(name)?,
+                Err(error) => tracing::warn!(directory = entry.name, %error, "a directory is not served"),
+            }
+        }
+        if topics.get(TopicName::default().as_topic()).is_none() {
+            topics.add(TopicName::default())?;
+        }
+        Ok(topics)
+    }
+
+    fn add(&self, name: TopicName) -> Result<(), StartError> {
+        self.open_topic(name.clone()).map_err(|source| StartError::Topic { topic: name, source })
+    }
+
+    fn open_topic(&self, name: TopicName) -> Result<(), OpenError> {
+        let dir = self.workdir.join(name.as_str());
+        let (log, findings) = Log::open(Arc::clone(&self.disk), dir, self.log_config.clone())?;
+        for finding in findings {
+            report(&name, &finding);
+        }
+        let extent = log.view().extent();
+        tracing::info!(
+            topic = %name,
+            oldest = %extent.oldest,
+            next = %extent.next,
+            batches = extent.batches,
+            bytes = extent.bytes,
+            partitions = extent.partitions,
+            "topic opened"
+        );
+        let topic = Arc::new(Topic::new(name.clone(), log));
+        self.by_name.write().unwrap_or_else(PoisonError::into_inner).insert(name, topic);
+        self.created.send_replace(());
+        Ok(())
+    }
+
+    pub(crate) fn get(&self, name: TopicRef<'_>) -> Option<Arc<Topic>> {
+        self.by_name.read().unwrap_or_else(PoisonError::into_inner).get(name.as_str()).cloned()
+    }
+
+    /// Every topic, by name.
+    pub(crate) fn all(&self) -> Vec<Arc<Topic>> {
+        let by_name = self.by_name.read().unwrap_or_else(PoisonError::into_inner);
+        let mut topics: Vec<Arc<Topic>> = by_name.values().cloned().collect();
+        topics.sort_by(|one, other| one.name().cmp(other.name()));
+        topics
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.by_name.read().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// A receiver that changes when a topic has come into being.
+    pub(crate) fn created(&self) -> watch::Receiver<()> {
+        self.created.subscribe()
+    }
+
+    /// Whether batches for the topic are taken: `default` always, others if the list is empty or names them.
+    pub(crate) fn is_allowed(&self, name: TopicRef<'_>) -> bool {
+        self.whitelist.is_empty()
+            || name == TopicName::default().as_topic()
+            || self.whitelist.iter().any(|allowed| allowed.as_topic() == name)
+    }
+
+    /// Creates the topic unless it is there. Blocks.
+    pub(crate) fn create(&self, name: &TopicName) -> Result<Arc<Topic>, Reason> {
+        let _one_at_a_time = self.creating.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(topic) = self.get(name.as_topic()) {
+            return Ok(topic);
+        }
+        if self.topics_max > 0 && self.count() >= self.topics_max {
+            return Err(Reason::MaximumTopics);
+        }
+        self.open_topic(name.clone()).map_err(|error| {
+            tracing::error!(topic = %name, %error, "a topic was not created");
+            match error {
+                OpenError::Io { source, .. } if crate::disk::is_disk_full(&source) => Reason::DiskFull,
+                _ => Reason::StorageFailed,
+            }
+        })?;
+        self.get(name.as_topic()).ok_or(Reason::StorageFailed)
+    }
+
+    /// Syncs and closes every topic. Blocks. The first error is returned, after all have been tried.
+    pub(crate) fn close(&self) -> Result<(), ServeError> {
+        let mut result = Ok(());
+        for topic in self.all() {
+            if let Err(source) = topic.log().close() {
+                tracing::error!(topic = %topic.name(), error = %source, "the topic was not synced");
+                result = result.and(Err(ServeError::Sync { topic: topic.name().clone(), source }));
+            }
+        }
+        result
+    }
+}
+
+fn report(topic: &TopicName, finding: &Finding) {
+    match finding {
+        Finding::TornTail { offset, bytes, kept_in } => tracing::warn!(
+            %topic, offset, bytes, kept_in = %kept_in.display(),
+            "the topic ended in bytes that are no batch; they were cut off and are kept"
+        ),
+        Finding::Damage { from, to } => {
+            tracing::error!(%topic, from, to, "batches are damaged and lost; readers are led past them");
+        }
+        Finding::IndexRebuilt { partition } => tracing::info!(%topic, partition, "an index was made anew"),
+        Finding::EmptyFileRemoved { path } => {
+            tracing::info!(%topic, path = %path.display(), "an empty partition file was removed");
+        }
+    }
+}

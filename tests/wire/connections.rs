@@ -1,0 +1,59 @@
+//! How many connections there can be.
+
+use logd_tests::{BOUND, RawPeer, TestServer, wait_until};
+
+const TOO_MANY: &[u8] = b"ERR too many connections\r\n";
+
+#[test]
+fn connection_over_the_limit_is_answered_and_closed() {
+    let server = TestServer::start(&["--max-connections", "3"]);
+    let mut peers: Vec<RawPeer> = (0..3).map(|_| server.peer()).collect();
+    for peer in &mut peers {
+        peer.ask(b"PING\r\n", b"OK\r\n");
+    }
+    let mut fourth = server.peer();
+    fourth.expect(TOO_MANY);
+    fourth.expect_closed();
+    for peer in &mut peers {
+        peer.ask(b"PING\r\n", b"OK\r\n");
+    }
+}
+
+#[test]
+fn answer_over_the_limit_is_not_lost_when_requests_are_sent_at_once() {
+    let server = TestServer::start(&["--max-connections", "1"]);
+    server.peer().ask(b"PING\r\n", b"OK\r\n");
+    let mut first = first_served(&server);
+    for _ in 0..100 {
+        let mut second = server.peer();
+        // The server can have closed the connection before this arrives.
+        let _ = second.try_send(&b"PING\r\n".repeat(100));
+        second.expect(TOO_MANY);
+        second.expect_closed();
+    }
+    first.ask(b"PING\r\n", b"OK\r\n");
+}
+
+#[test]
+fn place_of_a_connection_that_ended_is_free_again() {
+    let server = TestServer::start(&["--max-connections", "2"]);
+    for _ in 0..20 {
+        let mut first = first_served(&server);
+        let _second = first_served(&server);
+        first.ask(b"CLOSE\r\n", b"OK\r\n");
+    }
+}
+
+/// A connection that is served, as soon as there is a place for one.
+fn first_served(server: &TestServer) -> RawPeer {
+    let mut served = None;
+    wait_until("there is a place for a connection", BOUND, || {
+        let mut peer = server.peer();
+        let sent = peer.try_send(b"PING\r\n");
+        if sent.is_ok() && peer.try_read_line().is_ok_and(|line| line == "OK") {
+            served = Some(peer);
+        }
+        served.is_some()
+    });
+    served.expect("there was a place")
+}
