@@ -1,3 +1,7 @@
 //! The `log-cli` binary.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    logd_cli::run(std::env::args_os()).into()
+}

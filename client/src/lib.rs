@@ -1,14 +1,47 @@
-//! The async client of logd (skeleton).
+//! The async client of logd: write messages in batches, scan them back.
+//!
+//! - [`Writer`] takes messages from any number of tasks, sends them in batches, and never loses one silently: what is
+//!   not acknowledged is handed back whole, with what is known about it.
+//! - [`Scanner`] yields the messages of a topic from any [`Position`] on, checks every one, survives reconnects without
+//!   a gap or a repetition, and follows the topic as it grows.
+//! - [`Client`] does single requests.
+//!
+//! Everything is bounded: buffers, answers, waits, and attempts. Every async function says what is lost when its
+//! future is dropped.
+//!
+//! ```no_run
+//! use logd_client::{ClientConfig, Scanner, Writer};
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let config = ClientConfig::new("127.0.0.1:1774");
+//! let writer = Writer::builder(config.clone()).open()?;
+//! writer.write(b"hello").await?;
+//! writer.close().await?;
+//!
+//! let mut scanner = Scanner::builder(config).limit(1).open()?;
+//! while let Some(message) = scanner.next().await {
+//!     let message = message?;
+//!     println!("{}: {}", message.position, message.bytes.escape_ascii());
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! The crate needs a tokio runtime with its network and time drivers enabled. It speaks to logd and to Go logd 0.3.2.
+
 mod answers;
-mod config;
-mod error;
-mod connection;
-mod session;
-mod retry;
+mod backlog;
 mod client;
-mod writer;
+mod config;
+mod connection;
+mod error;
+mod retry;
 mod scanner;
+mod session;
+mod writer;
+
 pub use answers::{Batches, Head, ServerSettings, TopicSummary};
+pub use backlog::{FailedBatch, FlushError};
 pub use client::Client;
 pub use config::ClientConfig;
 pub use error::{AppendError, Error, ErrorKind, Outcome};
@@ -16,4 +49,4 @@ pub use logd_protocol::{Batch, BatchBuilder, Offset, PushError, Reason, TopicNam
 pub use logd_statehandlers::{Position, PositionError};
 pub use retry::RetryPolicy;
 pub use scanner::{Message, Scanner, ScannerBuilder, Start};
-pub use writer::{FailedBatch, FlushError, Receipt, UnknownOutcome, WriteError, Writer, WriterBuilder};
+pub use writer::{Receipt, UnknownOutcome, WriteError, Writer, WriterBuilder};

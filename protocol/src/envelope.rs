@@ -49,6 +49,9 @@ impl<'a> EnvelopeTokens<'a> {
         let topic = tokens.required()?;
         let crc = tokens.required()?;
         let messages = tokens.required()?;
+        if !tokens.is_done() && tokens.clone().any(<[u8]>::is_empty) {
+            return Err(Broken::EmptyToken);
+        }
         Ok(Self { body_bytes, topic, crc, messages, extensions: tokens.rest() })
     }
 }

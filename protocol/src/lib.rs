@@ -37,8 +37,6 @@ mod number;
 mod offset;
 mod request;
 mod response;
-#[cfg(test)]
-mod tests;
 mod topic;
 
 pub use batch::{Batch, BatchMessage, BatchMessages, CheckedBatch, RawBatch};

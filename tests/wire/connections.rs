@@ -46,14 +46,14 @@ fn place_of_a_connection_that_ended_is_free_again() {
 
 /// A connection that is served, as soon as there is a place for one.
 fn first_served(server: &TestServer) -> RawPeer {
-    let mut served = None;
+    let mut found = None;
     wait_until("there is a place for a connection", BOUND, || {
         let mut peer = server.peer();
         let sent = peer.try_send(b"PING\r\n");
         if sent.is_ok() && peer.try_read_line().is_ok_and(|line| line == "OK") {
-            served = Some(peer);
+            found = Some(peer);
         }
-        served.is_some()
+        found.is_some()
     });
-    served.expect("there was a place")
+    found.expect("there was a place")
 }

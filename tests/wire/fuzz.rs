@@ -191,7 +191,7 @@ fn count_answers(mut bytes: &[u8], counts: &mut Counts) {
     while let Some((line, rest)) = split_line(bytes) {
         let words: Vec<&str> = line.split(' ').collect();
         bytes = match words.as_slice() {
-            ["OK"] => rest,
+            ["OK"] | ["ERR", ..] => rest,
             ["OK", _, batches] if rest.starts_with(b"BATCH ") => {
                 skip_batches(rest, batches.parse().expect("a count is a number"))
             }
@@ -204,7 +204,6 @@ fn count_answers(mut bytes: &[u8], counts: &mut Counts) {
                 let length: usize = length.parse().expect("a length is a number");
                 rest.get(length + 2..).unwrap_or_default()
             }
-            ["ERR", ..] => rest,
             _ => panic!("`{line}` is no answer"),
         };
         let kind = if words[0] == "ERR" { line } else { words[0].to_owned() };

@@ -38,7 +38,7 @@ fn refused_requests_do_not_disturb_those_around_them() {
         b"BATCH 9 default x 1\r\nMSG 0\r\n\r\n",
         HELLO_WORLD,
         b"BATCH 70000 default 1 1\r\n",
-        &[b'\n'; 70_000],
+        &b"\n".repeat(70_000),
         b"READ default x 1\r\nTAIL ../x 1\r\nPING word\r\nHEAD default\r\n",
     ]);
     let answers = joined(&[

@@ -160,6 +160,6 @@ fn topics_that_are_there_can_be_read_beside_the_whitelist() {
     peer.ask(&sent, NOT_ALLOWED);
     peer.ask(b"READ old 0 1\r\n", &joined(&[b"OK 0 1\r\n", &sent]));
     peer.ask(b"TAIL old 1\r\n", &joined(&[b"OK 0 1\r\n", &sent]));
-    peer.ask(format!("HEAD old\r\n").as_bytes(), format!("OK {} 1\r\n", sent.len()).as_bytes());
+    peer.ask(b"HEAD old\r\n", format!("OK {} 1\r\n", sent.len()).as_bytes());
     peer.ask(b"READ unknown 0 1\r\n", b"ERR not found\r\n");
 }

@@ -1,67 +1,301 @@
-//! skeleton
-use std::time::Duration;
-use thiserror::Error as ThisError;
-use crate::*;
+//! Writing many messages: batches that fill while others are under way.
+//!
+//! A [`Writer`] is a handle. [`Writer::write`] frames the message straight into the open batch, which all handles of
+//! the writer share, and returns. A task of its own owns the connection and sends a batch when it is full, or old
+//! enough, or awaited by a flush.
+//!
+//! What cannot be delivered is handed back whole: see [`Writer::failed`].
 
-/// A batch that was given up, whole, with all that is known about it.
-#[derive(Debug, Clone)]
-pub struct FailedBatch { /// x
- pub batch: Batch, /// x
- pub error: Error, /// x
- pub outcome: Outcome, /// x
- pub attempts: u32 }
-/// An acknowledged batch.
+mod fill;
+mod state;
+mod task;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use logd_protocol::{Offset, TopicName};
+use thiserror::Error as ThisError;
+use tokio::runtime::Handle as Runtime;
+use tokio::sync::watch;
+use tokio::task::coop::consume_budget;
+
+use self::state::{Limits, Shared};
+use self::task::{OnReceipt, Task};
+use crate::backlog::{FailedBatch, FlushError};
+use crate::config::{ClientConfig, check_batch_bytes};
+use crate::error::Error;
+use crate::session::Link;
+
+/// How long after its first message a batch is sent, by default.
+const WAIT_INTERVAL_DEFAULT: Duration = Duration::from_millis(10);
+/// The default for what a writer holds: 256 full batches.
+const BUFFER_BYTES_DEFAULT: usize = 16 * 1024 * 1024;
+
+/// A batch was acknowledged: it is in the topic.
+///
+/// Whether it survives a power cut there is the server's matter, by its flush settings.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Receipt { /// x
- pub topic: TopicName, /// x
- pub offset: Offset, /// x
- pub next: Offset, /// x
- pub messages: u64, /// x
- pub crc: u32 }
-/// x
+pub struct Receipt {
+    /// The topic that has it.
+    pub topic: TopicName,
+    /// The offset of the batch.
+    pub offset: Offset,
+    /// The offset behind the batch.
+    pub next: Offset,
+    /// How many messages it has.
+    pub messages: u64,
+    /// The checksum of its body.
+    pub crc: u32,
+}
+
+/// A message was not taken. Nothing of it was kept.
 #[derive(Debug, Clone, PartialEq, Eq, ThisError)]
+#[non_exhaustive]
 pub enum WriteError {
-    /// x
-    #[error("x")] TooLong { /// x
-        bytes: usize, /// x
-        bytes_max: usize },
-    /// x
-    #[error("x")] Closed,
-    /// x
-    #[error("x")] BacklogFull,
+    /// No batch has room for the message: it must be shorter, or `batch_bytes` larger.
+    #[error("a message of `{bytes}` bytes does not fit a batch: the longest that fits has `{bytes_max}`")]
+    TooLong {
+        /// The length of the message.
+        bytes: usize,
+        /// The longest message that fits.
+        bytes_max: usize,
+    },
+    /// The writer is closed, or its task has ended with its runtime.
+    #[error("the writer is closed")]
+    Closed,
+    /// Failed batches take so much of `buffer_bytes` that no room is left, and none will be until they are taken.
+    #[error("the backlog of failed batches is full: take them with `failed`")]
+    BacklogFull,
 }
-/// x
-#[derive(Debug, Clone, ThisError)]
-#[error("x")]
-pub struct FlushError { /// x
- pub batches: u64, /// x
- pub messages: u64, /// x
- #[source] pub first: Error }
-/// x
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum UnknownOutcome { /// x
- #[default] HandBack, /// x
- Retry }
-/// x
-#[derive(Debug)] pub struct WriterBuilder { _c: ClientConfig }
-#[expect(clippy::todo, missing_docs, clippy::unused_async, unused_variables, clippy::missing_const_for_fn, reason = "skeleton")]
+
+/// What a writer does with a batch that was sent whole and never answered, because the connection ended or the server
+/// was silent for too long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum UnknownOutcome {
+    /// Hand it back: nothing is ever written twice.
+    #[default]
+    HandBack,
+    /// Send it again as the retry policy says: it may be written twice.
+    Retry,
+}
+
+/// The settings of a [`Writer`].
+#[must_use]
+pub struct WriterBuilder {
+    config: ClientConfig,
+    topic: TopicName,
+    limits: Limits,
+    unknown_outcome: UnknownOutcome,
+    on_receipt: Option<OnReceipt>,
+}
+
 impl WriterBuilder {
-    #[must_use] pub fn topic(self, topic: TopicName) -> Self { todo!() }
-    #[must_use] pub fn batch_bytes(self, bytes: usize) -> Self { todo!() }
-    #[must_use] pub fn wait_interval(self, interval: Duration) -> Self { todo!() }
-    #[must_use] pub fn buffer_bytes(self, bytes: usize) -> Self { todo!() }
-    #[must_use] pub fn on_receipt(self, callback: impl FnMut(&Receipt) + Send + 'static) -> Self { todo!() }
-    #[must_use] pub fn unknown_outcome(self, choice: UnknownOutcome) -> Self { todo!() }
-    pub fn open(self) -> Result<Writer, Error> { todo!() }
+    /// The topic to write to. Default: `default`. The server makes it with its first batch.
+    pub fn topic(mut self, topic: TopicName) -> Self {
+        self.topic = topic;
+        self
+    }
+
+    /// The most bytes of a batch, envelope and body. Default: the configuration's; from 512 to 64 MiB. The server
+    /// must take batches of this size.
+    pub const fn batch_bytes(mut self, bytes: usize) -> Self {
+        self.limits.batch_bytes = bytes;
+        self
+    }
+
+    /// How long after its first message a batch is sent, unless it is full before. Default: 10 ms.
+    ///
+    /// With 0 it is sent as soon as the one before is acknowledged.
+    pub const fn wait_interval(mut self, interval: Duration) -> Self {
+        self.limits.wait_interval = interval;
+        self
+    }
+
+    /// The most bytes of framed messages that the writer holds, open, waiting, under way or failed. Default: 16 MiB;
+    /// at least `batch_bytes`. Writes wait while there are so many.
+    ///
+    /// The memory used can be twice that, where batches are sent long before they are full.
+    pub const fn buffer_bytes(mut self, bytes: usize) -> Self {
+        self.limits.buffer_bytes = bytes;
+        self
+    }
+
+    /// Has `function` called with every receipt, in order, before a flush that waits for the batch returns.
+    ///
+    /// It is called from the writer's task and holds it up: it must not block. When it panics, the writer is closed
+    /// and everything that is not acknowledged by then is handed back.
+    pub fn on_receipt(mut self, function: impl FnMut(&Receipt) + Send + 'static) -> Self {
+        self.on_receipt = Some(Box::new(function));
+        self
+    }
+
+    /// What to do with a batch whose outcome is unknown. Default: hand it back.
+    pub const fn unknown_outcome(mut self, choice: UnknownOutcome) -> Self {
+        self.unknown_outcome = choice;
+        self
+    }
+
+    /// Starts the writer's task. It connects when there is something to send.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) when a setting is out of its bounds, or when this is not
+    /// called within a tokio runtime.
+    pub fn open(self) -> Result<Writer, Error> {
+        let Limits { batch_bytes, buffer_bytes, .. } = self.limits;
+        check_batch_bytes("batch_bytes", batch_bytes)?;
+        if buffer_bytes < batch_bytes {
+            return Err(Error::invalid(format!(
+                "buffer_bytes is `{buffer_bytes}`: it must be at least batch_bytes, which is `{batch_bytes}`"
+            )));
+        }
+        let runtime = Runtime::try_current()
+            .map_err(|_| Error::invalid("a writer must be opened within a tokio runtime"))?;
+        let shared = Arc::new(Shared::new(self.topic, self.limits));
+        let (alive, ended) = watch::channel(());
+        let task = Task {
+            shared: Arc::clone(&shared),
+            link: Link::new(self.config),
+            unknown_outcome: self.unknown_outcome,
+            on_receipt: self.on_receipt,
+            alive,
+        };
+        runtime.spawn(task.run());
+        Ok(Writer { handle: Arc::new(Handle { shared, ended }) })
+    }
 }
-/// x
-#[derive(Debug, Clone)] pub struct Writer { _c: ClientConfig }
-#[expect(clippy::todo, missing_docs, clippy::unused_async, unused_variables, clippy::missing_const_for_fn, reason = "skeleton")]
+
+impl fmt::Debug for WriterBuilder {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("WriterBuilder")
+            .field("config", &self.config)
+            .field("topic", &self.topic)
+            .field("limits", &self.limits)
+            .field("unknown_outcome", &self.unknown_outcome)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Writes messages to a topic. Clones write to the same batches.
+///
+/// Messages that one task writes one after the other keep their order. Close the writer before the last handle is
+/// dropped: only then is it certain what became of every message. What a dropped writer has not sent is still tried
+/// for 5 seconds, and its loss is logged.
+///
+/// ```no_run
+/// use logd_client::{ClientConfig, TopicName, Writer};
+///
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// let writer = Writer::builder(ClientConfig::new("127.0.0.1:1774")).topic(TopicName::new("greetings")?).open()?;
+/// writer.write(b"hello").await?;
+/// writer.write(b"world").await?;
+/// if let Err(error) = writer.close().await {
+///     eprintln!("{error}");
+///     while let Some(failed) = writer.failed() {
+///         eprintln!("{} messages: {}", failed.batch.messages(), failed.error);
+///     }
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone)]
+pub struct Writer {
+    handle: Arc<Handle>,
+}
+
+/// What the clones of a writer share; when it is dropped, no handle is left.
+#[derive(Debug)]
+struct Handle {
+    shared: Arc<Shared>,
+    /// Closed when the task has ended.
+    ended: watch::Receiver<()>,
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.shared.abandon();
+    }
+}
+
 impl Writer {
-    pub fn builder(config: ClientConfig) -> WriterBuilder { todo!() }
-    pub async fn write(&self, message: &[u8]) -> Result<(), WriteError> { todo!() }
-    pub async fn flush(&self) -> Result<(), FlushError> { todo!() }
-    pub async fn close(&self) -> Result<(), FlushError> { todo!() }
-    pub fn failed(&self) -> Option<FailedBatch> { todo!() }
-    pub fn retry(&self, failed: FailedBatch) -> Result<(), WriteError> { todo!() }
+    /// The default settings for a writer to the configured server.
+    pub fn builder(config: ClientConfig) -> WriterBuilder {
+        let limits = Limits {
+            batch_bytes: config.batch_bytes,
+            wait_interval: WAIT_INTERVAL_DEFAULT,
+            buffer_bytes: BUFFER_BYTES_DEFAULT,
+        };
+        WriterBuilder {
+            config,
+            topic: TopicName::default(),
+            limits,
+            unknown_outcome: UnknownOutcome::default(),
+            on_receipt: None,
+        }
+    }
+
+    /// Puts a copy of `message`, which can be empty, into the open batch. Waits while there is no room.
+    ///
+    /// That this returns does not mean that the message has been sent: [`Writer::flush`] tells.
+    ///
+    /// # Errors
+    /// [`WriteError`]; nothing of the message was kept.
+    ///
+    /// # Cancel safety
+    /// When the future is dropped before it is ready, the message was not taken.
+    pub async fn write(&self, message: &[u8]) -> Result<(), WriteError> {
+        // A loop of writes that never have to wait would keep the writer's task from running on the same thread.
+        consume_budget().await;
+        self.handle.shared.write(message).await
+    }
+
+    /// Waits until everything that was written before is acknowledged.
+    ///
+    /// # Errors
+    /// [`FlushError`] when some of it failed, now or before, and has not been taken since with [`Writer::failed`].
+    ///
+    /// # Cancel safety
+    /// When the future is dropped, what was written is sent at once all the same; only the news of it is lost.
+    pub async fn flush(&self) -> Result<(), FlushError> {
+        self.handle.shared.flush().await
+    }
+
+    /// Takes no more messages, waits as [`Writer::flush`] does, and ends the writer's task.
+    ///
+    /// When the server cannot be reached, the first batch is tried as the retry policy says and those behind it are
+    /// given up with it. With a policy of endless attempts this waits without end, too.
+    ///
+    /// Closing again is no error. Failed batches can still be taken afterwards.
+    ///
+    /// # Errors
+    /// As [`Writer::flush`].
+    ///
+    /// # Cancel safety
+    /// When the future is dropped the writer is closing all the same; closing again waits for it again.
+    pub async fn close(&self) -> Result<(), FlushError> {
+        self.handle.shared.close();
+        let flushed = self.handle.shared.flush().await;
+        let mut ended = self.handle.ended.clone();
+        while ended.changed().await.is_ok() {}
+        flushed
+    }
+
+    /// Takes the oldest batch that was given up. The room that it took is free then.
+    ///
+    /// Batches that were written later may have been delivered.
+    pub fn failed(&self) -> Option<FailedBatch> {
+        self.handle.shared.take_failed()
+    }
+
+    /// Hands a failed batch in again, behind everything that has been written.
+    ///
+    /// This does not wait for room: what is held can exceed `buffer_bytes` by the batches handed in.
+    ///
+    /// # Errors
+    /// [`WriteError::Closed`]: the batch is back in the backlog.
+    pub fn retry(&self, failed: FailedBatch) -> Result<(), WriteError> {
+        self.handle.shared.retry(failed)
+    }
 }
+

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use logd_protocol::{Batch, PushError, TopicName, framed_bytes};
+use logd_protocol::{Batch, TopicName, framed_bytes};
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 use tracing::{error, warn};
@@ -187,9 +187,7 @@ impl Shared {
                 state.enqueue(batch);
                 true
             }
-            Err(PushError::TooLong { bytes, bytes_max } | PushError::Full { bytes: bytes @ bytes_max }) => {
-                return Some(Err(WriteError::TooLong { bytes, bytes_max }));
-            }
+            Err(_) => return Some(Err(WriteError::TooLong { bytes: message.len(), bytes_max })),
         };
         state.bytes += framed;
         state.messages += 1;

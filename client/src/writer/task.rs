@@ -84,9 +84,6 @@ impl Task {
                 }
             }
         }
-        if let Err(error) = self.link.close().await {
-            debug!(%error, "the connection did not end politely");
-        }
     }
 
     /// Waits for a batch to send; `None` when there will be none any more. Meanwhile it takes notice when the server

@@ -31,7 +31,9 @@ pub(super) struct Writer {
     unsynced: Vec<(Arc<Partition>, Arc<dyn File>)>,
     /// Whether the directory has names that are not synced.
     is_dir_unsynced: bool,
-    batches_unsynced: u64,
+    /// How many batches were appended, and how many of them a sync has come past.
+    batches: u64,
+    batches_synced: u64,
     failed: Option<SyncError>,
 }
 
@@ -49,6 +51,7 @@ struct Hidden {
 pub(super) struct SyncWork {
     /// The offset up to which everything is synced afterwards.
     pub(super) end: u64,
+    batches: u64,
     files: Vec<(Arc<Partition>, Arc<dyn File>)>,
     is_dir_unsynced: bool,
 }
@@ -84,7 +87,8 @@ impl Writer {
             hidden: VecDeque::new(),
             unsynced: Vec::new(),
             is_dir_unsynced: true,
-            batches_unsynced: 0,
+            batches: 0,
+            batches_synced: 0,
             failed: None,
         }
     }
@@ -164,11 +168,11 @@ impl Writer {
                 self.hidden.push_back(Hidden { partition, end, bytes, messages, time });
             }
         }
-        self.batches_unsynced += 1;
-        let is_sync_due = config.flush_batches > 0 && self.batches_unsynced >= config.flush_batches;
-        if is_sync_due {
-            self.batches_unsynced = 0;
-        }
+        self.batches += 1;
+        // Until a sync has come past them, all that follow a batch that is due have to wait for one too: otherwise
+        // more than the promised number would be acknowledged and not synced.
+        let unsynced = self.batches - self.batches_synced;
+        let is_sync_due = config.flush_batches > 0 && unsynced >= config.flush_batches;
         Ok(Written { offset, end, is_sync_due })
     }
 
@@ -177,9 +181,9 @@ impl Writer {
         if let Some(failed) = &self.failed {
             return Err(failed.clone());
         }
-        self.batches_unsynced = 0;
         Ok(SyncWork {
             end: self.end(),
+            batches: self.batches,
             files: std::mem::take(&mut self.unsynced),
             is_dir_unsynced: std::mem::take(&mut self.is_dir_unsynced),
         })
@@ -187,6 +191,7 @@ impl Writer {
 
     /// Lets readers see what has been synced; returns whether anything new is to be seen.
     pub(super) fn synced(&mut self, work: &SyncWork) {
+        self.batches_synced = self.batches_synced.max(work.batches);
         while self.hidden.front().is_some_and(|batch| batch.end <= work.end) {
             if let Some(batch) = self.hidden.pop_front() {
                 batch.partition.publish(batch.bytes, batch.messages, batch.time);
