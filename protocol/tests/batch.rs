@@ -1,4 +1,5 @@
 //! Batches: built, read back, checked, and refused.
+#![expect(clippy::expect_used, reason = "helpers of tests may panic as tests do")]
 
 use bytes::BytesMut;
 use logd_protocol::limits::{BATCH_BYTES_DEFAULT, BATCH_BYTES_MIN};

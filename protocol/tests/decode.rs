@@ -393,7 +393,7 @@ fn lines_of_another_form_are_passed_over_or_named() {
     let pairs: Vec<_> = key_values(b"a: 1\r\nnothing\r\n\xff: 2\r\nb:3\nc: d: e\r\n").collect();
     assert_eq!(pairs, [("a", "1"), ("b", "3"), ("c", "d: e")]);
     let infos: Vec<_> = TopicInfo::parse(b"a 0 1 2 3\r\na 0 1 2\r\n../x 0 1 2 3\r\na 0 1 2 x\r\na 0 1 2 3\n")
-        .map(|info| info.err())
+        .map(Result::err)
         .collect();
     let expected = [Broken::MissingArgument, Broken::Topic, Broken::Number, Broken::LineEnd].map(Some);
     assert_eq!(infos, [&[None][..], &expected].concat());

@@ -1,6 +1,7 @@
 //! The bytes of the protocol, kept in files: what is read from them and what is written must never change.
 //!
 //! The files were made without this crate. `config_go.bin` is what Go logd 0.3.2 answers.
+#![expect(clippy::expect_used, reason = "helpers of tests may panic as tests do")]
 
 use bytes::BytesMut;
 use logd_protocol::limits::{BATCH_BYTES_DEFAULT, MOK_BYTES_MAX, READ_MESSAGES_DEFAULT};
@@ -81,7 +82,9 @@ fn requests_are_read_and_written_as_ever() {
         ]
     );
     let mut written = Vec::new();
-    requests.iter().for_each(|request| request.put(&mut written));
+    for request in &requests {
+        request.put(&mut written);
+    }
     assert_eq!(written, REQUESTS);
 }
 
@@ -114,7 +117,9 @@ fn answers_are_read_and_written_as_ever() {
         ]
     );
     let mut written = Vec::new();
-    answers.iter().for_each(|answer| answer.put(&mut written));
+    for answer in &answers {
+        answer.put(&mut written);
+    }
     assert_eq!(written, ANSWERS);
 
     let infos: Vec<_> = TopicInfo::parse(topics).map(|info| info.expect("a line of TOPICS")).collect();
@@ -130,7 +135,9 @@ fn answers_are_read_and_written_as_ever() {
         }
     );
     let mut written = Vec::new();
-    infos.iter().for_each(|info| info.put(&mut written));
+    for info in &infos {
+        info.put(&mut written);
+    }
     assert_eq!(written, topics);
 }
 

@@ -65,7 +65,7 @@ const RULES: &[Rule] = &[
             let may = source.is_test()
                 || source.path.starts_with("cli/")
                 || ["server/src/disk/os.rs", "statehandlers/src/file.rs"].contains(&source.path.as_str());
-            let touches = ["std", "tokio", "rustix"].iter().any(|root| has_path(&source.code, root, "fs"));
+            let touches = ["std", "tokio"].iter().any(|root| has_path(&source.code, root, "fs"));
             !may && touches
         },
         bad: ("server/src/log/writer.rs", "use std::{fs::File, io};"),
