@@ -41,7 +41,7 @@ const OWNER_READS_AND_WRITES: u32 = 0o600;
 /// The settings of a server.
 ///
 /// ```
-/// use logd_server::config::Config;
+/// use logd_server::Config;
 ///
 /// let config = Config { batch_bytes: 1024 * 1024, ..Config::default() };
 /// assert!(config.validate().is_ok());
