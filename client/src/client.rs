@@ -284,7 +284,9 @@ async fn read_batches(session: &mut Session, request: &Request<'_>) -> Result<Ba
             }
         };
         bytes_left = bytes_left.checked_sub(bytes).ok_or_else(|| {
-            Error::invalid(format!("the answer has more than `{READ_BYTES_MAX}` bytes: ask for fewer messages"))
+            Error::invalid(format!(
+                "the answer has more than `{READ_BYTES_MAX}` bytes: ask for fewer messages"
+            ))
         })?;
         answer.batches.push(batch.unwrap_or(Err(BatchError::Empty)).map_err(|damage| corrupt(next, damage))?);
         next = next.checked_add(bytes).ok_or_else(|| session.offset_overflow())?;

@@ -104,5 +104,7 @@ pub(crate) fn check_batch_bytes(name: &str, bytes: usize) -> Result<(), Error> {
     if (BATCH_BYTES_MIN..=BATCH_BYTES_MAX).contains(&bytes) {
         return Ok(());
     }
-    Err(Error::invalid(format!("{name} is `{bytes}`: it must be from {BATCH_BYTES_MIN} to {BATCH_BYTES_MAX}")))
+    Err(Error::invalid(format!(
+        "{name} is `{bytes}`: it must be from {BATCH_BYTES_MIN} to {BATCH_BYTES_MAX}"
+    )))
 }

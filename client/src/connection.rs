@@ -14,7 +14,9 @@ use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use logd_protocol::limits::MOK_BYTES_MAX;
-use logd_protocol::{Batch, BatchError, Broken, Decoded, Offset, Reason, Response, decode_batch, decode_response};
+use logd_protocol::{
+    Batch, BatchError, Broken, Decoded, Offset, Reason, Response, decode_batch, decode_response,
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;

@@ -130,4 +130,3 @@ fn random() -> u32 {
     // The upper half is as good as the lower one.
     (hash >> 32) as u32
 }
-

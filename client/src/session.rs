@@ -103,8 +103,7 @@ pub(crate) struct Session {
 impl Session {
     async fn open(config: &ClientConfig) -> Result<Self, Error> {
         let connection = Connection::connect(config).await?;
-        let mut session =
-            Self { connection, settings: Arc::default(), used: Instant::now(), busy: false };
+        let mut session = Self { connection, settings: Arc::default(), used: Instant::now(), busy: false };
         session.settings = Arc::new(session.ask_settings().await?);
         Ok(session)
     }

@@ -159,14 +159,12 @@ impl Config {
     }
 
     fn validate_host(&self) -> Result<(), ConfigError> {
-        let is_right = self
-            .host
-            .rsplit_once(':')
-            .is_some_and(|(address, port)| !address.is_empty() && port.parse::<u16>().is_ok());
+        // As in Go, an address without a host, as `:1774`, stands for every interface.
+        let is_right = self.host.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
         if is_right {
             return Ok(());
         }
-        Err(ConfigError::new("host", &self.host, "an address and a port, as `127.0.0.1:1774` or `[::1]:0`"))
+        Err(ConfigError::new("host", &self.host, "an address and a port, as `127.0.0.1:1774`, `[::1]:0` or `:1774`"))
     }
 
     fn validate_file_mode(&self) -> Result<(), ConfigError> {

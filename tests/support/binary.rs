@@ -12,42 +12,47 @@ use crate::wait::wait_until;
 
 /// The path of the workspace's binary `name`, `logd` or `log-cli`, of the same profile as the running test.
 ///
-/// Once in a process the binaries are built, unless `LOGD_TEST_BUILT` says that they have been: `cargo test` does not
-/// build the binaries of other packages, and a stale one would be tested without a word.
+/// Once in a process it is built, unless `LOGD_TEST_BUILT` says that it has been: `cargo test` does not build the
+/// binaries of other packages, and a stale one would be tested without a word.
 ///
 /// # Panics
-/// When they cannot be built.
+/// When it cannot be built.
 pub fn binary(name: &str) -> PathBuf {
-    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
-    let path = FOLDER.get_or_init(build).join(name);
+    static SERVER: OnceLock<PathBuf> = OnceLock::new();
+    static CLI: OnceLock<PathBuf> = OnceLock::new();
+    let path = match name {
+        "logd" => SERVER.get_or_init(|| built("logd-server", name)),
+        "log-cli" => CLI.get_or_init(|| built("logd-cli", name)),
+        _ => panic!("the workspace has no binary `{name}`"),
+    };
+    path.clone()
+}
+
+fn built(package: &str, name: &str) -> PathBuf {
+    let test = std::env::current_exe().expect("a test knows its own path");
+    let profile_folder = test.ancestors().nth(2).expect("a test is in <target>/<profile>/deps");
+    if std::env::var_os("LOGD_TEST_BUILT").is_none() {
+        build(package, name, profile_folder);
+    }
+    let path = profile_folder.join(name);
     assert!(path.is_file(), "there is no binary `{}`", path.display());
     path
 }
 
-fn build() -> PathBuf {
-    let test = std::env::current_exe().expect("a test knows its own path");
-    let profile_folder = test.ancestors().nth(2).expect("a test is in <target>/<profile>/deps").to_path_buf();
-    if std::env::var_os("LOGD_TEST_BUILT").is_some() {
-        return profile_folder;
-    }
+fn build(package: &str, name: &str, profile_folder: &Path) {
     let profile = match profile_folder.file_name().and_then(OsStr::to_str) {
         Some("debug") | None => "dev",
         Some(name) => name,
     };
     let target = profile_folder.parent().expect("a profile's folder is in the target folder");
     let output = Command::new(option_env!("CARGO").unwrap_or("cargo"))
-        .args(["build", "--package=logd-server", "--package=logd-cli", "--bins", "--profile", profile])
-        .arg("--target-dir")
+        .args(["build", "--package", package, "--bin", name, "--profile", profile, "--target-dir"])
         .arg(target)
         .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")))
         .output()
         .expect("cargo can be started");
-    assert!(
-        output.status.success(),
-        "the binaries cannot be built:\n{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    profile_folder
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "`{name}` cannot be built:\n{said}");
 }
 
 /// A command that is free of what the environment could say about logd.

@@ -135,10 +135,7 @@ fn comments_and_literals_are_blanked() {
     assert_eq!(code_of(r#"a "b \" c" d"#), "a          d");
     assert_eq!(code_of(r##"a r#"b " c"# d"##), "a            d");
     assert_eq!(code_of(r#"br"b" d"#), "b     d");
-    assert_eq!(
-        code_of("for 'a' '\\'' '\"' x"),
-        "for                x".replace("                x", "              x")
-    );
+    assert_eq!(code_of(r"f('a', '\'', '/')"), "f(   ,     ,    )");
     assert_eq!(code_of("&'static str, 'a"), "&'static str, 'a");
 }
 

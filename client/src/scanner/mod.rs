@@ -1,43 +1,300 @@
-//! skeleton
-use std::time::Duration;
+//! Reading many messages: a topic as a stream.
+//!
+//! A [`Scanner`] is a handle. A task of its own owns the connection, asks for batches, checks every one, and hands
+//! them over in pieces of some 256 KiB, of which a few can wait; so the next piece is received and checked while the
+//! caller works on this one. The scanner cuts the messages out of the pieces without copying them.
+//!
+//! The task knows where to go on; a lost connection is made anew there, and nothing is left out or repeated.
+
+mod intake;
+mod poll;
+mod position;
+
+use std::future::poll_fn;
 use std::pin::Pin;
-use std::task::{Context, Poll};
-use crate::*;
-/// x
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::Stream;
+use logd_protocol::TopicName;
+use logd_protocol::limits::{BATCH_BYTES_MAX, READ_MESSAGES_DEFAULT, WAIT_MAX};
+use logd_statehandlers::Position;
+use tokio::runtime::Handle as Runtime;
+use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
+
+use self::intake::{Event, Fetched, Intake};
+use self::poll::{Poller, Settings};
+use crate::client::POLL_INTERVAL_DEFAULT;
+use crate::config::{ClientConfig, check_batch_bytes};
+use crate::error::{Error, ErrorKind};
+use crate::session::Link;
+
+/// How many messages one READ asks for, by default: about 1 MiB of lines of 100 bytes.
+const READ_MESSAGES: u64 = 10_000;
+/// How long a READ waits at the end of a topic, by default.
+const WAIT_DEFAULT: Duration = Duration::from_secs(10);
+/// How many pieces can wait for the scanner.
+const PIECES_MAX: usize = 2;
+
+/// A message of a topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Message { /// x
- pub position: Position, /// x
- pub bytes: bytes::Bytes }
-/// x
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Start { /// x
- #[default] Earliest, /// x
- Latest, /// x
- At(Position) }
-/// x
-#[derive(Debug)] pub struct ScannerBuilder { _c: ClientConfig }
-#[expect(clippy::todo, missing_docs, clippy::unused_async, unused_variables, clippy::missing_const_for_fn, reason = "skeleton")]
+pub struct Message {
+    /// Where it is in the topic. [`Start::At`] this position begins with this message.
+    pub position: Position,
+    /// The message's own bytes. They share the piece of some 256 KiB that they were received in: copy them to keep few
+    /// of many.
+    pub bytes: Bytes,
+}
+
+/// Where a scanner begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Start {
+    /// With the oldest message that the topic still has.
+    #[default]
+    Earliest,
+    /// With the first message that is written after the scanner's first answer.
+    Latest,
+    /// With the message at this position.
+    At(Position),
+}
+
+/// The settings of a [`Scanner`].
+#[derive(Debug)]
+#[must_use]
+pub struct ScannerBuilder {
+    config: ClientConfig,
+    settings: Settings,
+    limit: Option<u64>,
+}
+
 impl ScannerBuilder {
-    #[must_use] pub fn topic(self, topic: TopicName) -> Self { todo!() }
-    #[must_use] pub fn start(self, start: Start) -> Self { todo!() }
-    #[must_use] pub fn limit(self, messages: u64) -> Self { todo!() }
-    #[must_use] pub fn follow(self, follow: bool) -> Self { todo!() }
-    #[must_use] pub fn read_messages(self, messages: u64) -> Self { todo!() }
-    #[must_use] pub fn wait(self, wait: Duration) -> Self { todo!() }
-    #[must_use] pub fn poll_interval(self, interval: Duration) -> Self { todo!() }
-    #[must_use] pub fn batch_bytes_max(self, bytes: usize) -> Self { todo!() }
-    pub fn open(self) -> Result<Scanner, Error> { todo!() }
+    /// The topic to read. Default: `default`.
+    pub fn topic(mut self, topic: TopicName) -> Self {
+        self.settings.topic = topic;
+        self
+    }
+
+    /// Where to begin. Default: [`Start::Earliest`].
+    pub const fn start(mut self, start: Start) -> Self {
+        self.settings.start = start;
+        self
+    }
+
+    /// The most messages to yield. Default: no limit.
+    pub const fn limit(mut self, messages: u64) -> Self {
+        self.limit = Some(messages);
+        self
+    }
+
+    /// Whether to wait for more at the end of the topic, and for the topic itself. Default: no, end there.
+    pub const fn follow(mut self, follow: bool) -> Self {
+        self.settings.follow = follow;
+        self
+    }
+
+    /// How many messages one READ asks for. Default: 10,000; from 1 to 50,000. Where the server allows fewer, fewer
+    /// are asked for.
+    pub const fn read_messages(mut self, messages: u64) -> Self {
+        self.settings.read_messages = messages;
+        self
+    }
+
+    /// How long a READ waits for a batch to come, before the server is asked anew. Default: 10 seconds; at most 60.
+    pub const fn wait(mut self, wait: Duration) -> Self {
+        self.settings.wait = wait;
+        self
+    }
+
+    /// How often to look for more where the server cannot wait for it. Default: 200 ms.
+    pub const fn poll_interval(mut self, interval: Duration) -> Self {
+        self.settings.poll_interval = interval;
+        self
+    }
+
+    /// The most bytes of a batch that is accepted. Default, and at most: 64 MiB; at least 512.
+    pub const fn batch_bytes_max(mut self, bytes: usize) -> Self {
+        self.settings.batch_bytes_max = bytes;
+        self
+    }
+
+    /// Starts the scanner's task, which connects and begins to read ahead.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`] when a setting is out of its bounds, or when this is not called within a tokio runtime.
+    pub fn open(self) -> Result<Scanner, Error> {
+        let Self { config, settings, limit } = self;
+        check_batch_bytes("batch_bytes_max", settings.batch_bytes_max)?;
+        if !(1..=READ_MESSAGES_DEFAULT).contains(&settings.read_messages) {
+            let text = format!(
+                "read_messages is `{}`: it must be from 1 to {READ_MESSAGES_DEFAULT}",
+                settings.read_messages
+            );
+            return Err(Error::invalid(text));
+        }
+        if settings.wait > WAIT_MAX {
+            return Err(Error::invalid(format!(
+                "wait is `{:?}`: it must be at most `{WAIT_MAX:?}`",
+                settings.wait
+            )));
+        }
+        let runtime = Runtime::try_current()
+            .map_err(|_| Error::invalid("a scanner must be opened within a tokio runtime"))?;
+        let wanted = limit.unwrap_or(u64::MAX);
+        let (sender, pieces) = mpsc::channel(PIECES_MAX);
+        let intake = Intake::new(settings.topic.clone(), settings.batch_bytes_max, wanted, sender);
+        let task = runtime.spawn(Poller::new(Link::new(config), settings, intake).run()).abort_handle();
+        Ok(Scanner {
+            position: None,
+            wanted,
+            current: None,
+            piece: Vec::new().into_iter(),
+            pieces,
+            ended: false,
+            task,
+        })
+    }
 }
-/// x
-#[derive(Debug)] pub struct Scanner { _c: ClientConfig }
-#[expect(clippy::todo, missing_docs, clippy::unused_async, unused_variables, clippy::missing_const_for_fn, reason = "skeleton")]
+
+/// The messages of a topic, in order, as a stream.
+///
+/// Every message is checked and comes once. When the connection is lost it is made anew, as the retry policy says, and
+/// reading goes on exactly behind the last message; the policy's attempts are counted from one success to the next.
+///
+/// What is damaged or missing is yielded once as an error for which [`Error::is_skippable`] is true, and the messages
+/// behind it follow. After any other error the stream ends.
+///
+/// ```no_run
+/// use logd_client::{ClientConfig, Scanner, Start};
+///
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// let mut scanner = Scanner::builder(ClientConfig::new("127.0.0.1:1774"))
+///     .start(Start::At("60.0".parse()?))
+///     .follow(true)
+///     .open()?;
+/// while let Some(message) = scanner.next().await {
+///     match message {
+///         Ok(message) => println!("{}: {}", message.position, message.bytes.escape_ascii()),
+///         Err(error) if error.is_skippable() => eprintln!("{error}"),
+///         Err(error) => return Err(error.into()),
+///     }
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Scanner {
+    position: Option<Position>,
+    wanted: u64,
+    current: Option<Fetched>,
+    piece: std::vec::IntoIter<Event>,
+    pieces: mpsc::Receiver<Vec<Event>>,
+    ended: bool,
+    task: AbortHandle,
+}
+
 impl Scanner {
-    pub fn builder(config: ClientConfig) -> ScannerBuilder { todo!() }
-    pub async fn next(&mut self) -> Option<Result<Message, Error>> { todo!() }
-    pub fn position(&self) -> Option<Position> { todo!() }
+    /// The default settings for a scanner of the configured server.
+    pub fn builder(config: ClientConfig) -> ScannerBuilder {
+        let settings = Settings {
+            topic: TopicName::default(),
+            start: Start::default(),
+            follow: false,
+            read_messages: READ_MESSAGES,
+            wait: WAIT_DEFAULT,
+            poll_interval: POLL_INTERVAL_DEFAULT,
+            batch_bytes_max: BATCH_BYTES_MAX,
+        };
+        ScannerBuilder { config, settings, limit: None }
+    }
+
+    /// The next message; `None` when the limit is reached, at the end of the topic unless it is followed, and after an
+    /// error that ended the stream.
+    ///
+    /// # Errors
+    /// - [`ErrorKind::Corrupt`] and [`ErrorKind::Gap`] for what is skipped; the next call goes on behind it
+    /// - [`Error::is_not_found`] when there is no such topic, or no batch at the start, and the topic is not followed;
+    ///   and when retention has dropped what comes next
+    /// - [`ErrorKind::Invalid`] when no message starts at the start
+    /// - [`ErrorKind::Closed`] when the runtime that the scanner was opened in has ended
+    /// - else the error of the last attempt that the retry policy allows
+    ///
+    /// # Cancel safety
+    /// Nothing is lost when the future is dropped: the next call yields the message.
+    pub async fn next(&mut self) -> Option<Result<Message, Error>> {
+        poll_fn(|context| self.poll_message(context)).await
+    }
+
+    /// The position of the next message: what to start at to go on here. `None` until the start is known, which it is
+    /// once a call of [`Scanner::next`] has returned.
+    ///
+    /// Behind the last message of a batch this is the batch that follows, which need not exist yet.
+    pub const fn position(&self) -> Option<Position> {
+        self.position
+    }
+
+    fn poll_message(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Message, Error>>> {
+        loop {
+            if self.wanted == 0 {
+                return Poll::Ready(None);
+            }
+            if let Some(message) = self.cut_message() {
+                return Poll::Ready(Some(Ok(message)));
+            }
+            match self.piece.next() {
+                Some(Event::At(position)) => self.position = Some(position),
+                Some(Event::Messages(fetched)) => self.current = Some(fetched),
+                Some(Event::Skipped { error, next }) => {
+                    self.position = Some(next);
+                    return Poll::Ready(Some(Err(error)));
+                }
+                Some(Event::End) => self.ended = true,
+                Some(Event::Failed(error)) => {
+                    self.ended = true;
+                    return Poll::Ready(Some(Err(error)));
+                }
+                None if self.ended => return Poll::Ready(None),
+                None => match ready!(self.pieces.poll_recv(context)) {
+                    Some(piece) => self.piece = piece.into_iter(),
+                    None => {
+                        self.ended = true;
+                        let text = "the scanner's runtime ended before the scanner did";
+                        return Poll::Ready(Some(Err(Error::new(ErrorKind::Closed, text))));
+                    }
+                },
+            }
+        }
+    }
+
+    /// Cuts the next message out of the current batch.
+    fn cut_message(&mut self) -> Option<Message> {
+        let Fetched { offset, end, messages } = self.current.as_mut()?;
+        let Some(message) = messages.next() else {
+            self.current = None;
+            return None;
+        };
+        let position = Position { offset: *offset, delta: message.delta as u64 };
+        self.position = Some(if messages.is_done() {
+            Position::at(*end)
+        } else {
+            Position { offset: *offset, delta: messages.delta() as u64 }
+        });
+        self.wanted -= 1;
+        Some(Message { position, bytes: message.bytes })
+    }
 }
-#[expect(clippy::todo, unused_variables, reason = "skeleton")]
-impl futures::Stream for Scanner {
+
+impl Stream for Scanner {
     type Item = Result<Message, Error>;
-    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> { todo!() }
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.get_mut().poll_message(context)
+    }
+}
+
+impl Drop for Scanner {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
 }

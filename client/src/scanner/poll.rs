@@ -1,30 +1,23 @@
-//! The scanner's task: it asks for batches, checks them, and hands them over in pieces.
-//!
-//! It begins where it is told, and asks for the batch at its cursor again and again: the cursor moves only over what
-//! has been handed over, so that a lost connection costs nothing but time. What has been received and what is being
-//! received is all it keeps: it hands over whatever is whole before it waits for more, and waits while the scanner has
-//! enough.
+//! The scanner's task: it owns the connection and asks for the batch at the cursor, again and again.
 //!
 //! `not found` has many meanings. Where the server knows HEAD it tells which: the end of the topic, an unknown topic,
-//! or an offset that is no batch's (any more). A batch can be appended between the two answers, so that only the
-//! third contradiction in a row counts.
+//! or an offset that is no batch's, or not any more. A batch can be appended between the two answers, so that they
+//! contradict each other; that is believed only when it happens several times in a row.
 
 use std::time::Duration;
 
-use logd_protocol::{BatchMessages, Offset, Request, TopicName};
+use logd_protocol::{Offset, Reason, Request, TopicName};
 use logd_statehandlers::Position;
-use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 use tracing::warn;
 
 use super::Start;
-use super::position::{Arrival, Cursor};
-use crate::client::{Client, corrupt, pause};
-use crate::connection::Taken;
-use crate::error::{Error, ErrorKind};
-use crate::session::{Session, feature};
+use super::intake::{Event, Intake, Stop};
+use crate::client::{Client, pause};
+use crate::error::Error;
+use crate::session::{Link, feature};
 
-/// How often `not found` and HEAD can contradict each other in a row.
+/// How often in a row `not found` and HEAD can contradict each other.
 const CONTRADICTIONS_MAX: u32 = 3;
 
 /// The settings of a scanner that its task needs.
@@ -39,128 +32,61 @@ pub(super) struct Settings {
     pub(super) batch_bytes_max: usize,
 }
 
-/// What the task tells the scanner, in the order of the topic.
-#[derive(Debug)]
-pub(super) enum Event {
-    /// The next message has this position.
-    At(Position),
-    /// A batch to yield.
-    Batch(Fetched),
-    /// Something is damaged or missing; what comes next has this position.
-    Skipped { error: Error, next: Position },
-    /// The end, as wanted.
-    End,
-    /// The end, because of an error.
-    Failed(Error),
-}
-
-/// A checked batch, or what is wanted of it.
-#[derive(Debug)]
-pub(super) struct Fetched {
-    pub(super) offset: Offset,
-    /// The offset behind the batch.
-    pub(super) end: Offset,
-    pub(super) messages: BatchMessages,
-}
-
-/// Why the task stops.
-enum Stop {
-    /// The scanner was dropped.
-    Dropped,
-    Failed(Error),
-}
-
-impl From<Error> for Stop {
-    fn from(error: Error) -> Self {
-        Self::Failed(error)
-    }
-}
-
 /// What came of asking once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Progress {
-    /// There may be more at once.
+    /// Asking again at once can bring more.
     Ask,
     /// There is nothing now.
     Nothing,
 }
 
-/// The way to the scanner: events that are ready, and those that it has not taken yet.
-struct Sink {
-    ready: Vec<Event>,
-    events: mpsc::Sender<Vec<Event>>,
-}
-
-impl Sink {
-    fn push(&mut self, event: Event) {
-        self.ready.push(event);
-    }
-
-    /// Hands over what is ready. Waits while the scanner has enough.
-    async fn flush(&mut self) -> Result<(), Stop> {
-        if self.ready.is_empty() {
-            return Ok(());
-        }
-        self.events.send(std::mem::take(&mut self.ready)).await.map_err(|_| Stop::Dropped)
-    }
-}
-
 /// Everything that the task owns.
+#[derive(Debug)]
 pub(super) struct Poller {
-    client: Client,
+    link: Link,
     settings: Settings,
-    /// Where to go on; `None` until the start is known.
-    cursor: Option<Cursor>,
-    /// How many messages are still wanted.
-    wanted: u64,
+    intake: Intake,
     /// How often in a row the server has contradicted itself.
     contradictions: u32,
-    sink: Sink,
+    /// Whether it has been said that the position is beyond the topic's end.
+    beyond_end_told: bool,
 }
 
 impl Poller {
-    pub(super) fn new(
-        client: Client,
-        settings: Settings,
-        wanted: u64,
-        events: mpsc::Sender<Vec<Event>>,
-    ) -> Self {
-        let cursor = match settings.start {
-            Start::At(position) => Some(Cursor::new(position)),
-            Start::Earliest | Start::Latest => None,
-        };
-        let sink = Sink { ready: Vec::new(), events };
-        Self { client, settings, cursor, wanted, contradictions: 0, sink }
+    pub(super) const fn new(link: Link, settings: Settings, intake: Intake) -> Self {
+        Self { link, settings, intake, contradictions: 0, beyond_end_told: false }
     }
 
     /// Polls to the end.
     pub(super) async fn run(mut self) {
-        let end = match self.poll_all().await {
+        let last = match self.poll_all().await {
             Ok(()) => Event::End,
             Err(Stop::Failed(error)) => Event::Failed(error),
             Err(Stop::Dropped) => return,
         };
-        self.sink.push(end);
-        // Where the scanner is gone, nobody waits for the end.
-        let _ = self.sink.flush().await;
+        self.intake.end(last);
+        // When the scanner is gone, nobody waits for the end.
+        let _ = self.intake.hand_over().await;
     }
 
     async fn poll_all(&mut self) -> Result<(), Stop> {
-        if let Some(cursor) = self.cursor {
-            self.sink.push(Event::At(cursor.position()));
+        if let Start::At(position) = self.settings.start {
+            self.intake.begin(position);
         }
-        let mut backoff = self.client.link().config().retry.backoff();
-        while self.wanted > 0 {
-            let before = self.cursor;
+        let mut backoff = self.link.config().retry.backoff();
+        while self.intake.wanted() > 0 {
+            let before = self.intake.cursor();
             let asked = Instant::now();
             let polled = self.poll().await;
-            self.sink.flush().await?;
-            if polled.is_ok() || self.cursor != before {
+            self.intake.hand_over().await?;
+            if polled.is_ok() || self.intake.cursor() != before {
                 backoff.reset();
             }
             match polled {
                 Ok(Progress::Ask) => {}
                 Ok(Progress::Nothing) if !self.settings.follow => return Ok(()),
-                // A server that can wait has done so.
+                // A server that can wait has done so already.
                 Ok(Progress::Nothing) if asked.elapsed() >= self.settings.poll_interval => {}
                 Ok(Progress::Nothing) => sleep(self.settings.poll_interval).await,
                 Err(Stop::Failed(error)) => pause(&mut backoff, error).await?,
@@ -172,27 +98,30 @@ impl Poller {
 
     /// Asks once, and takes the batches of the answer.
     async fn poll(&mut self) -> Result<Progress, Stop> {
-        if self.cursor.is_none() && self.settings.start == Start::Latest {
-            return self.begin_at_head().await;
+        if self.intake.cursor().is_none() && self.settings.start == Start::Latest {
+            self.begin_at_end().await?;
+            return Ok(Progress::Ask);
         }
-        let messages = self.settings.read_messages.min(self.wanted);
-        let session = self.client.link().ready().await?;
+        let session = self.link.ready().await?;
         let topic = self.settings.topic.as_topic();
+        let messages = self.settings.read_messages.min(self.intake.wanted());
         let can_wait = self.settings.follow && session.settings().has_feature(feature::WAIT);
-        let wait = can_wait.then_some(self.settings.wait);
-        let request = match self.cursor {
-            Some(cursor) => Request::Read { topic, offset: cursor.offset(), messages, wait },
+        let request = match self.intake.cursor() {
+            Some(cursor) => {
+                let wait = can_wait.then_some(self.settings.wait);
+                Request::Read { topic, offset: cursor.offset(), messages, wait }
+            }
             None => Request::Tail { topic, messages },
         };
         match session.ask_found(&request).await {
             Ok((offset, batches)) => {
                 self.contradictions = 0;
-                self.take_answer(offset, batches).await?;
+                self.intake.take_answer(session, offset, batches).await?;
                 Ok(Progress::Ask)
             }
             Err(error) if error.is_not_found() => self.explain_not_found(error).await,
-            Err(error) if error.reason() == Some(logd_protocol::Reason::InvalidRequest) && messages > 1 => {
-                // The server's limit of messages for one READ is lower: it does not tell it.
+            Err(error) if error.reason() == Some(Reason::InvalidRequest) && messages > 1 => {
+                // The server can have a lower limit for one READ, which it does not tell.
                 self.settings.read_messages = messages / 2;
                 Ok(Progress::Ask)
             }
@@ -200,40 +129,72 @@ impl Poller {
         }
     }
 
-    /// Takes the batches that follow an answer.
-    async fn take_answer(&mut self, offset: Offset, batches: u64) -> Result<(), Stop> {
-        let mut cursor = match self.cursor {
-            Some(mut cursor) => {
-                match cursor.arrive(offset) {
-                    Arrival::Here => {}
-                    Arrival::Beyond { from, to } => self.skip_gap(from, to),
-                    Arrival::Before => {
-                        let topic = &self.settings.topic;
-                        let asked = cursor.offset();
-                        let text = format!(
-                            "asked for topic `{topic}` from offset `{asked}` on, the server answered from `{offset}` on"
-                        );
-                        return Err(Error::new(ErrorKind::Protocol, text).into());
-                    }
-                }
-                cursor
-            }
-            None => {
-                self.sink.push(Event::At(Position::at(offset)));
-                Cursor::new(Position::at(offset))
-            }
+    /// Finds out where the end is, and begins there.
+    async fn begin_at_end(&mut self) -> Result<(), Stop> {
+        let next = match self.find_end().await {
+            Ok(next) => next,
+            // Whatever is the first batch of a topic that does not exist yet, it is new.
+            Err(error) if error.is_not_found() && self.settings.follow => Offset::ZERO,
+            Err(error) => return Err(error.into()),
         };
-        self.cursor = Some(cursor);
-        for _ in 0..batches {
-            let taken = self.take_batch().await?;
-            let start = cursor;
-            let passed = cursor.pass(taken.bytes);
-            let session = self.client.link().ready_in_exchange()?;
-            passed.ok_or_else(|| session.offset_overflow())?;
-            self.yield_batch(start, cursor, taken)?;
-            self.cursor = Some(cursor);
-        }
-        self.client.link().ready_in_exchange()?.rest();
+        self.intake.begin(Position::at(next));
         Ok(())
+    }
+
+    /// The end of the topic. A server that does not know HEAD has the topic read through for that.
+    async fn find_end(&mut self) -> Result<Offset, Error> {
+        let session = self.link.ready().await?;
+        if session.settings().has_feature(feature::HEAD) {
+            let request = Request::Head { topic: self.settings.topic.as_topic() };
+            return session.ask_found(&request).await.map(|(next, _)| next);
+        }
+        let mut client = Client::new(self.link.config().clone());
+        client.head(&self.settings.topic).await.map(|head| head.next)
+    }
+
+    /// What the server means by `not found`: that there is nothing now, that there may be something after all, or
+    /// that there never will be, which is the error.
+    async fn explain_not_found(&mut self, not_found: Error) -> Result<Progress, Stop> {
+        let follow = self.settings.follow;
+        let knows_head = self.link.ready().await?.settings().has_feature(feature::HEAD);
+        if follow && !knows_head {
+            return Ok(Progress::Nothing);
+        }
+        let end = match self.find_end().await {
+            Ok(end) => end,
+            Err(error) if !error.is_not_found() => return Err(error.into()),
+            Err(_) if follow => return Ok(Progress::Nothing),
+            Err(_) => return Err(not_found.into()),
+        };
+        match self.intake.cursor() {
+            None if end == Offset::ZERO => {
+                self.intake.begin(Position::ZERO);
+                Ok(Progress::Nothing)
+            }
+            Some(cursor) if cursor.position() == Position::at(end) => Ok(Progress::Nothing),
+            Some(cursor) if cursor.offset() >= end => {
+                if !follow {
+                    return Err(not_found.into());
+                }
+                self.warn_beyond_end(cursor.position(), end);
+                Ok(Progress::Nothing)
+            }
+            None | Some(_) => {
+                self.contradictions += 1;
+                if self.contradictions < CONTRADICTIONS_MAX {
+                    Ok(Progress::Ask)
+                } else {
+                    Err(not_found.into())
+                }
+            }
+        }
+    }
+
+    fn warn_beyond_end(&mut self, position: Position, end: Offset) {
+        if !self.beyond_end_told {
+            self.beyond_end_told = true;
+            let topic = &self.settings.topic;
+            warn!(%topic, %position, %end, "the position is beyond the end of the topic; waiting for it to get there");
+        }
     }
 }

@@ -298,4 +298,3 @@ impl Writer {
         self.handle.shared.retry(failed)
     }
 }
-

@@ -321,7 +321,8 @@ impl Shared {
                 state.in_flight = state.sealed.pop_front();
             }
             let Some(batch) = state.in_flight.clone() else { break };
-            let text = format!("the writer of topic `{}` ended before the batch was acknowledged", self.topic);
+            let text =
+                format!("the writer of topic `{}` ended before the batch was acknowledged", self.topic);
             let error = Error::new(ErrorKind::Closed, text);
             state.settle(Some(FailedBatch { batch, error, outcome, attempts: 0 }));
         }

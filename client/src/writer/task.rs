@@ -37,7 +37,11 @@ pub(super) struct Task {
 
 impl fmt::Debug for Task {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("Task").field("shared", &self.shared).field("link", &self.link).finish_non_exhaustive()
+        formatter
+            .debug_struct("Task")
+            .field("shared", &self.shared)
+            .field("link", &self.link)
+            .finish_non_exhaustive()
     }
 }
 

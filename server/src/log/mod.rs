@@ -7,6 +7,7 @@
 //! What can be relied on, and after which kind of failure, is in `docs/storage.md`.
 #![cfg_attr(not(test), warn(clippy::indexing_slicing))]
 
+mod damage;
 mod error;
 mod index;
 mod layout;

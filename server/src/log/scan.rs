@@ -1,15 +1,13 @@
 //! Reading a partition from end to end: every batch is checked, and an index made.
 //!
-//! What is no valid batch is damage. Behind it the next batch is looked for: first where the damaged batch's own
-//! envelope says that it ends, then at every `BATCH ` that follows. A message may itself hold the bytes of a batch, so
-//! a batch found by such a search counts only if it cannot be inside a message: the row of batches that begins with it
-//! must reach the end, or stop at something else than the `\r\n` that ends a message.
+//! What is no valid batch is damage; the next batch behind it is looked for as `damage.rs` says. A batch is valid here
+//! if its envelope can be read and its body has the right checksum: Go logd has stored batches with wrong counts and
+//! without messages, and they stay where they are.
 
 use std::io;
 
 use logd_protocol::limits::{BATCH_BYTES_MAX, LINE_BYTES_MAX};
 use logd_protocol::{Decoded, RawBatch, decode_batch};
-use memchr::memmem;
 
 use super::index::{HOLES_MAX, Index};
 use crate::disk::File;
@@ -18,7 +16,7 @@ use crate::disk::File;
 const WINDOW_BYTES: usize = 1024 * 1024;
 
 /// The largest batch that is recognised: whatever the server's limit is now, it may have been larger before.
-const BYTES_MAX: usize = BATCH_BYTES_MAX + LINE_BYTES_MAX;
+pub(super) const BYTES_MAX: usize = BATCH_BYTES_MAX + LINE_BYTES_MAX;
 
 /// What a partition holds.
 #[derive(Debug)]
@@ -52,16 +50,18 @@ pub(super) fn scan(file: &dyn File, mut index: Index, end: u64, time: u64) -> io
     }
 }
 
-struct Window<'a> {
+/// The part of a partition that is in memory.
+pub(super) struct Window<'a> {
     file: &'a dyn File,
-    end: u64,
+    /// Where the partition ends.
+    pub(super) end: u64,
     bytes: Vec<u8>,
     place: u64,
 }
 
 impl Window<'_> {
     /// The length and the messages of the batch at `place`, if there is one with the right checksum.
-    fn valid_batch(&mut self, place: u64) -> io::Result<Option<(u64, u64)>> {
+    pub(super) fn valid_batch(&mut self, place: u64) -> io::Result<Option<(u64, u64)>> {
         let found = self.batch(place, |batch| {
             batch.check_crc().is_ok().then(|| (batch.bytes().len() as u64, batch.envelope().messages))
         })?;
@@ -84,60 +84,12 @@ impl Window<'_> {
         }
     }
 
-    /// Where the next batch starts behind the damage at `at`.
-    fn batch_behind(&mut self, at: u64) -> io::Result<Option<u64>> {
-        if let Some(bytes) = self.batch(at, |batch| batch.bytes().len() as u64)? {
-            let next = at + bytes;
-            if self.valid_batch(next)?.is_some() {
-                return Ok(Some(next));
-            }
+    /// The bytes from `place` on: at least `bytes` of them, fewer where the partition ends before.
+    pub(super) fn at_least(&mut self, place: u64, bytes: usize) -> io::Result<&[u8]> {
+        if !self.holds(place, bytes) {
+            self.fill(place, bytes)?;
         }
-        let mut from = at + 1;
-        while let Some(candidate) = self.find_command(from)? {
-            from = match self.row_end(candidate)? {
-                None => candidate + 1,
-                Some(stop) if self.ends_a_message(stop)? => stop,
-                Some(_) => return Ok(Some(candidate)),
-            };
-        }
-        Ok(None)
-    }
-
-    /// Where the row of valid batches ends that begins at `place`; `None` where not even one does.
-    fn row_end(&mut self, place: u64) -> io::Result<Option<u64>> {
-        let mut stop = place;
-        // A row that is longer than the longest message cannot be inside one.
-        while stop - place <= BYTES_MAX as u64 {
-            match self.valid_batch(stop)? {
-                Some((bytes, _)) => stop += bytes,
-                None => break,
-            }
-        }
-        Ok((stop > place).then_some(stop))
-    }
-
-    fn ends_a_message(&mut self, place: u64) -> io::Result<bool> {
-        if place < self.end && !self.holds(place, 2) {
-            self.fill(place, 2)?;
-        }
-        Ok(self.from(place).starts_with(b"\r\n"))
-    }
-
-    fn find_command(&mut self, from: u64) -> io::Result<Option<u64>> {
-        const COMMAND: &[u8] = b"BATCH ";
-        let mut from = from;
-        while from < self.end {
-            if !self.holds(from, COMMAND.len()) {
-                self.fill(from, COMMAND.len())?;
-            }
-            let rest = self.from(from);
-            if let Some(found) = memmem::find(rest, COMMAND) {
-                return Ok(Some(from + found as u64));
-            }
-            // The command may begin in the last bytes of the window.
-            from += rest.len().saturating_sub(COMMAND.len() - 1).max(1) as u64;
-        }
-        Ok(None)
+        Ok(self.from(place))
     }
 
     /// The bytes of the window from `place` on.

@@ -5,25 +5,24 @@
 //! for the idle timeout, does not finish a request or take an answer within the timeout, or sends what cannot be
 //! understood; the last three are answered before.
 
+mod reading;
+mod requests;
+
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use logd_protocol::{
-    Broken, Command, Decoded, Offset, RawBatch, Reason, Request, Response, TopicName, decode_request,
-};
+use logd_protocol::{Broken, Command, Decoded, Reason, Rejection, Request, Response, decode_request};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout, timeout_at};
 
+use self::reading::Read;
 use crate::config::Config;
-use crate::control;
 use crate::input::{BufferPool, Input, Received};
-use crate::log::{ReadError, Selection};
 use crate::send::Output;
 use crate::stats::Stats;
-use crate::topic::Topic;
 use crate::topics::Topics;
 
 /// A body that is too large is read and thrown away up to this length, so that the connection stays usable. The
@@ -129,16 +128,6 @@ struct Connection<'a> {
     scratch: Vec<u8>,
 }
 
-/// A READ or TAIL, with a topic that is there or may come.
-struct Read {
-    command: Command,
-    topic: Result<Arc<Topic>, TopicName>,
-    /// `None` reads from the oldest batch.
-    offset: Option<Offset>,
-    messages: u64,
-    wait: Option<Duration>,
-}
-
 /// What to do after a request.
 enum Next {
     /// Take the next request.
@@ -155,6 +144,7 @@ enum Next {
 
 impl Connection<'_> {
     async fn run(&mut self) -> io::Result<End> {
+        let mut is_last = false;
         loop {
             let wanted = loop {
                 match self.take_request().await? {
@@ -180,6 +170,11 @@ impl Connection<'_> {
                 }
             };
             self.output.flush().await?;
+            if is_last {
+                return Ok(End::Refused);
+            }
+            // A request that has begun to come in when the server ends is the last one.
+            is_last = *self.shutdown.borrow();
             if let Some(end) = self.receive(wanted).await? {
                 return Ok(end);
             }
@@ -199,8 +194,7 @@ impl Connection<'_> {
         let next = match request {
             Ok(Request::Batch(batch)) => {
                 stats.request(Command::Batch);
-                let appended = append(self.shared, &batch).await;
-                let response = match appended {
+                let response = match requests::append(self.shared, &batch).await {
                     Ok(offset) => Response::Found { offset, batches: 1 },
                     Err(reason) => {
                         stats.error(Some(Command::Batch));
@@ -212,24 +206,29 @@ impl Connection<'_> {
             }
             Ok(request) => {
                 stats.request(request.command());
-                answer(self.shared, &request, &mut self.output)
+                requests::answer(self.shared, &request, &mut self.output)
             }
             Err(rejection) => {
                 stats.request(rejection.command);
-                stats.error(Some(rejection.command));
-                if rejection.reason == Reason::TopicNotAllowed {
-                    stats.topic_disallowed();
-                }
-                self.output.put(&Response::Error(rejection.reason));
-                match rejection.body_bytes {
-                    0 => Next::Request,
-                    bytes if bytes <= SKIP_BYTES_MAX => Next::Skip(bytes),
-                    _ => Next::Refuse,
-                }
+                self.reject(&rejection)
             }
         };
         self.input.consume(bytes);
         Ok(Ok(next))
+    }
+
+    /// Answers a request whose arguments cannot be.
+    fn reject(&mut self, rejection: &Rejection) -> Next {
+        self.shared.stats.error(Some(rejection.command));
+        if rejection.reason == Reason::TopicNotAllowed {
+            self.shared.stats.topic_disallowed();
+        }
+        self.output.put(&Response::Error(rejection.reason));
+        match rejection.body_bytes {
+            0 => Next::Request,
+            bytes if bytes <= SKIP_BYTES_MAX => Next::Skip(bytes),
+            _ => Next::Refuse,
+        }
     }
 
     fn refuse_garbage(&mut self, broken: Broken) -> Next {
@@ -247,7 +246,8 @@ impl Connection<'_> {
             let deadline = Instant::now() + self.shared.config.idle_timeout;
             match self.wait_for_bytes(wanted, deadline, true).await? {
                 Wait::Bytes(_) => {}
-                Wait::End | Wait::TimedOut | Wait::ShutDown => return Ok(Some(End::Closed)),
+                Wait::End | Wait::TimedOut => return Ok(Some(End::Closed)),
+                Wait::ShutDown => return Ok(Some(End::Refused)),
             }
         }
         let mut deadline = Instant::now() + self.shared.config.timeout;
@@ -311,11 +311,11 @@ impl Connection<'_> {
             }
             tokio::select! {
                 biased;
+                _ = self.shutdown.wait_for(|is_down| *is_down), if is_idle => return Ok(Wait::ShutDown),
                 ready = timeout_at(deadline, self.stream.readable()) => match ready {
                     Ok(ready) => ready?,
                     Err(_) => return Ok(Wait::TimedOut),
                 },
-                _ = self.shutdown.wait_for(|is_down| *is_down), if is_idle => return Ok(Wait::ShutDown),
             }
             if is_idle {
                 match self.input.read(self.stream, wanted)? {
@@ -329,153 +329,4 @@ impl Connection<'_> {
             }
         }
     }
-
-    /// Answers a READ or TAIL.
-    async fn read(&mut self, read: Read) -> io::Result<()> {
-        let selected = match read.wait {
-            None => self.select(&read),
-            Some(wait) => {
-                self.output.flush().await?;
-                self.wait_and_select(&read, Instant::now() + wait).await?
-            }
-        };
-        match selected {
-            Ok(selection) => {
-                self.output.put(&Response::Found { offset: selection.offset, batches: selection.batches });
-                self.output.flush_and_send(&selection.pieces).await
-            }
-            Err(reason) => {
-                self.shared.stats.error(Some(read.command));
-                self.output.put(&Response::Error(reason));
-                Ok(())
-            }
-        }
-    }
-
-    fn select(&mut self, read: &Read) -> Result<Selection, Reason> {
-        let topic = read.topic.as_ref().map_err(|_| Reason::NotFound)?;
-        let view = topic.log().view();
-        let selected = match read.offset {
-            Some(offset) => view.select(offset, read.messages, &mut self.scratch),
-            None => view.select_oldest(read.messages, &mut self.scratch),
-        };
-        selected.map_err(|error| match error {
-            ReadError::NotFound => Reason::NotFound,
-            ReadError::Io(error) => {
-                tracing::error!(topic = %topic.name(), %error, "a read failed");
-                Reason::StorageFailed
-            }
-        })
-    }
-
-    /// Selects, after waiting for a batch while the offset is that of the next one, or while the topic is not there.
-    async fn wait_and_select(
-        &mut self,
-        read: &Read,
-        deadline: Instant,
-    ) -> io::Result<Result<Selection, Reason>> {
-        let mut created = self.shared.topics.created();
-        let mut topic = read.topic.clone();
-        while let Err(name) = &topic {
-            if let Some(found) = self.shared.topics.get(name.as_topic()) {
-                topic = Ok(found);
-            } else if !self.wait_for_change(&mut created, deadline).await? {
-                return Ok(Err(Reason::NotFound));
-            }
-        }
-        let Ok(topic) = topic else { return Ok(Err(Reason::NotFound)) };
-        let mut grown = topic.grown();
-        while read.offset.is_some_and(|offset| offset == topic.log().view().extent().next) {
-            if !self.wait_for_change(&mut grown, deadline).await? {
-                return Ok(Err(Reason::NotFound));
-            }
-        }
-        let read = Read { topic: Ok(topic), ..*read };
-        Ok(self.select(&read))
-    }
-
-    /// Waits for a change; `false` when the time is up or the server ends. An error when the peer is gone.
-    async fn wait_for_change(
-        &mut self,
-        changed: &mut watch::Receiver<()>,
-        deadline: Instant,
-    ) -> io::Result<bool> {
-        self.input.release();
-        loop {
-            tokio::select! {
-                biased;
-                _ = changed.changed() => return Ok(true),
-                () = tokio::time::sleep_until(deadline) => return Ok(false),
-                _ = self.shutdown.wait_for(|is_down| *is_down) => return Ok(false),
-                ready = self.stream.readable(), if self.input.has_room() => {
-                    ready?;
-                    match self.input.read(self.stream, 1)? {
-                        Received::Bytes(bytes) => self.shared.stats.received(bytes),
-                        Received::End => return Err(io::ErrorKind::UnexpectedEof.into()),
-                        Received::Nothing => {}
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// Appends a batch that has come in whole.
-async fn append(shared: &Arc<Shared>, batch: &RawBatch<'_>) -> Result<Offset, Reason> {
-    let checked = batch.check().map_err(logd_protocol::BatchError::reason)?;
-    let name = checked.topic();
-    if !shared.topics.is_allowed(name) {
-        shared.stats.topic_disallowed();
-        return Err(Reason::TopicNotAllowed);
-    }
-    let topic = match shared.topics.get(name) {
-        Some(topic) => topic,
-        None => create(shared, TopicName::from(name)).await?,
-    };
-    topic.append(&checked).await
-}
-
-/// Creates the topic of a first batch. That takes syncs of directories, so another thread does it.
-async fn create(shared: &Arc<Shared>, name: TopicName) -> Result<Arc<Topic>, Reason> {
-    let shared = Arc::clone(shared);
-    let created = tokio::task::spawn_blocking(move || shared.topics.create(&name)).await;
-    created.unwrap_or(Err(Reason::StorageFailed))
-}
-
-/// Answers a request that is not a batch; a READ or TAIL is left to the caller.
-fn answer(shared: &Shared, request: &Request<'_>, output: &mut Output<'_>) -> Next {
-    let topic =
-        |name: logd_protocol::TopicRef<'_>| shared.topics.get(name).ok_or_else(|| TopicName::from(name));
-    let command = request.command();
-    match *request {
-        Request::Read { topic: name, offset, messages, wait } => {
-            return Next::Read(Read { command, topic: topic(name), offset: Some(offset), messages, wait });
-        }
-        Request::Tail { topic: name, messages } => {
-            return Next::Read(Read { command, topic: topic(name), offset: None, messages, wait: None });
-        }
-        Request::Head { topic: name } => match topic(name) {
-            Ok(topic) => {
-                let extent = topic.log().view().extent();
-                output.put(&Response::Found { offset: extent.next, batches: extent.batches });
-            }
-            Err(_) => {
-                shared.stats.error(Some(command));
-                output.put(&Response::Error(Reason::NotFound));
-            }
-        },
-        Request::Topics => output.put(&Response::Lines(&control::topics(&shared.topics))),
-        Request::Stats => {
-            output.put(&Response::Lines(shared.stats.lines(shared.topics.count()).as_bytes()));
-        }
-        Request::Config => output.put(&Response::Lines(control::config(&shared.config).as_bytes())),
-        Request::Ping => output.put(&Response::Ok),
-        Request::Close => {
-            output.put(&Response::Ok);
-            return Next::Close;
-        }
-        // Batches have been dealt with before: they are the one request that is carried out while it waits.
-        Request::Batch(_) => {}
-    }
-    Next::Request
 }

@@ -1,0 +1,115 @@
+//! READ and TAIL: finding the batches, waiting for them at the head, having the kernel send them.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use logd_protocol::{Command, Offset, Reason, Response, TopicName};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::Connection;
+use crate::input::Received;
+use crate::log::{ReadError, Selection};
+use crate::topic::Topic;
+
+/// A READ or TAIL, with a topic that is there or may come.
+pub(super) struct Read {
+    pub(super) command: Command,
+    pub(super) topic: Result<Arc<Topic>, TopicName>,
+    /// `None` reads from the oldest batch.
+    pub(super) offset: Option<Offset>,
+    pub(super) messages: u64,
+    pub(super) wait: Option<Duration>,
+}
+
+impl Connection<'_> {
+    /// Answers a READ or TAIL.
+    pub(super) async fn read(&mut self, read: Read) -> io::Result<()> {
+        let selected = match read.wait {
+            None => self.select(&read),
+            Some(wait) => {
+                self.output.flush().await?;
+                self.wait_and_select(&read, Instant::now() + wait).await?
+            }
+        };
+        match selected {
+            Ok(selection) => {
+                self.output.put(&Response::Found { offset: selection.offset, batches: selection.batches });
+                self.output.flush_and_send(&selection.pieces).await
+            }
+            Err(reason) => {
+                self.shared.stats.error(Some(read.command));
+                self.output.put(&Response::Error(reason));
+                Ok(())
+            }
+        }
+    }
+
+    fn select(&mut self, read: &Read) -> Result<Selection, Reason> {
+        let topic = read.topic.as_ref().map_err(|_| Reason::NotFound)?;
+        let view = topic.log().view();
+        let selected = match read.offset {
+            Some(offset) => view.select(offset, read.messages, &mut self.scratch),
+            None => view.select_oldest(read.messages, &mut self.scratch),
+        };
+        selected.map_err(|error| match error {
+            ReadError::NotFound => Reason::NotFound,
+            ReadError::Io(error) => {
+                tracing::error!(topic = %topic.name(), %error, "a read failed");
+                Reason::StorageFailed
+            }
+        })
+    }
+
+    /// Selects, after waiting for a batch while the offset is that of the next one, or while the topic is not there.
+    async fn wait_and_select(
+        &mut self,
+        read: &Read,
+        deadline: Instant,
+    ) -> io::Result<Result<Selection, Reason>> {
+        let mut created = self.shared.topics.created();
+        let mut topic = read.topic.clone();
+        while let Err(name) = &topic {
+            if let Some(found) = self.shared.topics.get(name.as_topic()) {
+                topic = Ok(found);
+            } else if !self.wait_for_change(&mut created, deadline).await? {
+                return Ok(Err(Reason::NotFound));
+            }
+        }
+        let Ok(topic) = topic else { return Ok(Err(Reason::NotFound)) };
+        let mut grown = topic.grown();
+        while read.offset.is_some_and(|offset| offset == topic.log().view().extent().next) {
+            if !self.wait_for_change(&mut grown, deadline).await? {
+                return Ok(Err(Reason::NotFound));
+            }
+        }
+        let read = Read { topic: Ok(topic), ..*read };
+        Ok(self.select(&read))
+    }
+
+    /// Waits for a change; `false` when the time is up or the server ends. An error when the peer is gone.
+    async fn wait_for_change(
+        &mut self,
+        changed: &mut watch::Receiver<()>,
+        deadline: Instant,
+    ) -> io::Result<bool> {
+        self.input.release();
+        loop {
+            tokio::select! {
+                biased;
+                _ = changed.changed() => return Ok(true),
+                () = tokio::time::sleep_until(deadline) => return Ok(false),
+                _ = self.shutdown.wait_for(|is_down| *is_down) => return Ok(false),
+                ready = self.stream.readable(), if self.input.has_room() => {
+                    ready?;
+                    match self.input.read(self.stream, 1)? {
+                        Received::Bytes(bytes) => self.shared.stats.received(bytes),
+                        Received::End => return Err(io::ErrorKind::UnexpectedEof.into()),
+                        Received::Nothing => {}
+                    }
+                }
+            }
+        }
+    }
+}

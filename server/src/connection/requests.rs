@@ -1,0 +1,71 @@
+//! Carrying out requests, but for READ and TAIL.
+
+use std::sync::Arc;
+
+use logd_protocol::{BatchError, Offset, RawBatch, Reason, Request, Response, TopicName, TopicRef};
+use tokio::task::spawn_blocking;
+
+use super::reading::Read;
+use super::{Next, Shared};
+use crate::control;
+use crate::send::Output;
+use crate::topic::Topic;
+
+/// Appends a batch that has come in whole.
+pub(super) async fn append(shared: &Arc<Shared>, batch: &RawBatch<'_>) -> Result<Offset, Reason> {
+    let checked = batch.check().map_err(BatchError::reason)?;
+    let name = checked.topic();
+    if !shared.topics.is_allowed(name) {
+        shared.stats.topic_disallowed();
+        return Err(Reason::TopicNotAllowed);
+    }
+    let topic = match shared.topics.get(name) {
+        Some(topic) => topic,
+        None => create(shared, TopicName::from(name)).await?,
+    };
+    topic.append(&checked).await
+}
+
+/// Creates the topic of a first batch. That takes syncs of directories, so another thread does it.
+async fn create(shared: &Arc<Shared>, name: TopicName) -> Result<Arc<Topic>, Reason> {
+    let shared = Arc::clone(shared);
+    let created = spawn_blocking(move || shared.topics.create(&name)).await;
+    created.unwrap_or(Err(Reason::StorageFailed))
+}
+
+/// Answers a request that is not a batch; a READ or TAIL is left to the caller.
+pub(super) fn answer(shared: &Shared, request: &Request<'_>, output: &mut Output<'_>) -> Next {
+    let topic = |name: TopicRef<'_>| shared.topics.get(name).ok_or_else(|| TopicName::from(name));
+    let command = request.command();
+    match *request {
+        Request::Read { topic: name, offset, messages, wait } => {
+            return Next::Read(Read { command, topic: topic(name), offset: Some(offset), messages, wait });
+        }
+        Request::Tail { topic: name, messages } => {
+            return Next::Read(Read { command, topic: topic(name), offset: None, messages, wait: None });
+        }
+        Request::Head { topic: name } => match topic(name) {
+            Ok(topic) => {
+                let extent = topic.log().view().extent();
+                output.put(&Response::Found { offset: extent.next, batches: extent.batches });
+            }
+            Err(_) => {
+                shared.stats.error(Some(command));
+                output.put(&Response::Error(Reason::NotFound));
+            }
+        },
+        Request::Topics => output.put(&Response::Lines(&control::topics(&shared.topics))),
+        Request::Stats => {
+            output.put(&Response::Lines(shared.stats.lines(shared.topics.count()).as_bytes()));
+        }
+        Request::Config => output.put(&Response::Lines(control::config(&shared.config).as_bytes())),
+        Request::Ping => output.put(&Response::Ok),
+        Request::Close => {
+            output.put(&Response::Ok);
+            return Next::Close;
+        }
+        // Batches have been dealt with before: they are the one request that is carried out while it waits.
+        Request::Batch(_) => {}
+    }
+    Next::Request
+}
