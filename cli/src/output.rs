@@ -126,6 +126,11 @@ pub(crate) async fn print(text: &[u8]) -> Result<(), Failure> {
     output.finish().await
 }
 
+/// Keys and values, a line each.
+pub(crate) fn pairs(pairs: &[(String, String)]) -> String {
+    pairs.iter().map(|(key, value)| format!("{key}: {value}\n")).collect()
+}
+
 /// Says a sentence on standard error, after the program's name.
 pub(crate) fn complain(sentence: &dyn fmt::Display) {
     say(&format!("log-cli: {sentence}\n"));
@@ -137,13 +142,12 @@ pub(crate) fn say(text: &str) {
     let _ = io::stderr().write_all(text.as_bytes());
 }
 
-/// The cause of a failed call, in lower case where the library has words for it.
+/// The cause of a failed call in the system's words, written as ours are: `no such file or directory`.
 pub(crate) fn reason(error: &io::Error) -> String {
-    match error.kind() {
-        ErrorKind::Other => error.to_string(),
-        known if known.to_string() == "uncategorized error" => error.to_string(),
-        known => known.to_string(),
-    }
+    let text = error.to_string();
+    let words = text.split_once(" (os error").map_or(text.as_str(), |(words, _)| words);
+    let mut letters = words.chars();
+    letters.next().map(|first| first.to_ascii_lowercase()).into_iter().chain(letters).collect()
 }
 
 #[cfg(test)]
@@ -198,12 +202,12 @@ mod tests {
             output.put(b"x");
             output.finish().await.unwrap_err()
         });
-        assert_eq!(failure.to_string(), "cannot write to `/dev/full`: no storage space");
+        assert_eq!(failure.to_string(), "cannot write to `/dev/full`: no space left on device");
     }
 
     #[test]
     fn file_that_cannot_be_made_is_named() {
         let failure = Output::create(Some(Path::new("/nowhere/at/all"))).unwrap_err();
-        assert_eq!(failure.to_string(), "cannot write to `/nowhere/at/all`: entity not found");
+        assert_eq!(failure.to_string(), "cannot write to `/nowhere/at/all`: no such file or directory");
     }
 }

@@ -27,6 +27,24 @@ const WALK_MESSAGES: u64 = 1000;
 /// How often a server that cannot wait is asked whether a batch has come.
 pub(crate) const POLL_INTERVAL_DEFAULT: Duration = Duration::from_millis(200);
 
+/// Does what can be repeated without harm until it succeeds, is refused, or no attempt is left. (A macro, because the
+/// compiler cannot see that a future which calls an async closure with a borrowed session is `Send`.)
+macro_rules! retrying {
+    ($client:ident, $session:ident => $attempt:expr) => {{
+        let mut backoff = $client.link.config().retry.backoff();
+        loop {
+            let result = match $client.link.ready().await {
+                Ok($session) => $attempt,
+                Err(error) => Err(error),
+            };
+            match result {
+                Ok(value) => break Ok(value),
+                Err(error) => pause(&mut backoff, error).await?,
+            }
+        }
+    }};
+}
+
 /// A connection to a server, for single requests.
 ///
 /// To write many messages use a [`Writer`](crate::Writer), to read many a [`Scanner`](crate::Scanner).
@@ -80,7 +98,7 @@ impl Client {
     /// # Errors
     /// The error of the last attempt that the retry policy allows.
     pub async fn ping(&mut self) -> Result<(), Error> {
-        self.retrying(async |session| session.ping().await).await
+        retrying!(self, session => session.ping().await)
     }
 
     /// Appends a batch to its topic and returns the offset that it got.
@@ -166,7 +184,7 @@ impl Client {
             return self.walk(topic).await;
         }
         let request = Request::Head { topic: topic.as_topic() };
-        let (next, batches) = self.retrying(async |session| session.ask_found(&request).await).await?;
+        let (next, batches) = retrying!(self, session => session.ask_found(&request).await)?;
         Ok(Head { next, batches })
     }
 
@@ -213,33 +231,15 @@ impl Client {
 
     /// What the server told about itself; makes a session for that where there is none.
     async fn settings(&mut self) -> Result<Arc<ServerSettings>, Error> {
-        self.retrying(async |session| Ok(Arc::clone(session.settings()))).await
+        retrying!(self, session => Ok(Arc::clone(session.settings())))
     }
 
     async fn batches(&mut self, request: &Request<'_>) -> Result<Batches, Error> {
-        self.retrying(async |session| read_batches(session, request).await).await
+        retrying!(self, session => read_batches(session, request).await)
     }
 
     async fn lines(&mut self, request: &Request<'_>) -> Result<Vec<u8>, Error> {
-        self.retrying(async |session| session.ask_lines(request).await).await
-    }
-
-    /// Does what can be repeated without harm until it succeeds, is refused, or no attempt is left.
-    async fn retrying<T>(
-        &mut self,
-        mut attempt: impl AsyncFnMut(&mut Session) -> Result<T, Error>,
-    ) -> Result<T, Error> {
-        let mut backoff = self.link.config().retry.backoff();
-        loop {
-            let result = match self.link.ready().await {
-                Ok(session) => attempt(session).await,
-                Err(error) => Err(error),
-            };
-            match result {
-                Ok(value) => return Ok(value),
-                Err(error) => pause(&mut backoff, error).await?,
-            }
-        }
+        retrying!(self, session => session.ask_lines(request).await)
     }
 
     /// Reads a topic through to its end.

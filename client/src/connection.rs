@@ -221,3 +221,6 @@ impl Connection {
 /// How many bytes there must be before it is worth looking for a whole batch again.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Missing(usize);
+
+#[cfg(test)]
+mod tests;

@@ -38,6 +38,8 @@ mod error;
 mod retry;
 mod scanner;
 mod session;
+#[cfg(test)]
+mod testing;
 mod writer;
 
 pub use answers::{Batches, Head, ServerSettings, TopicSummary};

@@ -130,3 +130,67 @@ fn random() -> u32 {
     // The upper half is as good as the lower one.
     (hash >> 32) as u32
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn longest(policy: &RetryPolicy) -> Vec<Option<Duration>> {
+        let mut backoff = policy.backoff();
+        (0..6).map(|_| backoff.next_delay_with(u32::MAX)).collect()
+    }
+
+    #[test]
+    fn delays_double_up_to_the_longest() {
+        let policy = RetryPolicy::default().max_interval(Duration::from_millis(500));
+        let milliseconds: Vec<u128> =
+            longest(&policy).into_iter().map(|delay| delay.unwrap().as_millis()).collect();
+        assert_eq!(milliseconds, [100, 200, 400, 500, 500, 500]);
+    }
+
+    #[test]
+    fn the_first_attempt_counts() {
+        assert_eq!(longest(&RetryPolicy::none())[0], None);
+        assert_eq!(longest(&RetryPolicy::default().attempts(Some(0)))[0], None);
+        let three = longest(&RetryPolicy::default().attempts(Some(3)));
+        assert_eq!(three.iter().take_while(|delay| delay.is_some()).count(), 2);
+        assert!(longest(&RetryPolicy::default().attempts(None)).iter().all(Option::is_some));
+    }
+
+    #[test]
+    fn a_success_starts_anew() {
+        let mut backoff = RetryPolicy::default().attempts(Some(2)).backoff();
+        assert!(backoff.next_delay().is_some());
+        assert!(backoff.next_delay().is_none());
+        assert_eq!(backoff.failures(), 2);
+        backoff.reset();
+        assert!(backoff.next_delay().is_some());
+    }
+
+    #[test]
+    fn jitter_differs() {
+        let numbers: std::collections::HashSet<u32> = (0..100).map(|_| random()).collect();
+        assert!(numbers.len() > 90, "{} different numbers in 100", numbers.len());
+    }
+
+    proptest! {
+        #[test]
+        fn no_setting_panics_or_exceeds_the_longest(
+            interval: Duration,
+            max_interval: Duration,
+            multiplier: f64,
+            failures in 0_u32..10_000,
+            random: u32,
+        ) {
+            let policy = RetryPolicy::default()
+                .attempts(None)
+                .interval(interval)
+                .max_interval(max_interval)
+                .multiplier(multiplier);
+            let mut backoff = Backoff { policy, failures };
+            prop_assert!(backoff.next_delay_with(random).unwrap() <= max_interval);
+        }
+    }
+}

@@ -13,6 +13,9 @@ use tokio::net::TcpStream;
 /// A buffer's first length: a request line, or many small requests.
 const FIRST_BYTES: usize = 2 * LINE_BYTES_MAX;
 
+/// So much room is made for what is only announced, or was wanted the last time.
+const EAGER_BYTES_MAX: usize = 128 * 1024;
+
 /// The most bytes that the pool keeps.
 const POOL_BYTES_MAX: usize = 8 * 1024 * 1024;
 
@@ -85,12 +88,12 @@ impl<'a> Input<'a> {
     /// Gives the buffer back, if there is nothing in it.
     pub(crate) fn release(&mut self) {
         if self.end == 0 && !self.buffer.is_empty() {
-            self.last_length = self.buffer.len();
+            self.last_length = self.buffer.len().min(EAGER_BYTES_MAX);
             self.pool.give(std::mem::take(&mut self.buffer));
         }
     }
 
-    /// Reads what the socket has, without waiting. There is room for `bytes` unconsumed bytes in all, or more.
+    /// Reads what the socket has, without waiting. Room is made for up to `bytes` unconsumed bytes in all.
     pub(crate) fn read(&mut self, stream: &TcpStream, bytes: usize) -> io::Result<Received> {
         self.make_room(bytes);
         let Some(room) = self.buffer.get_mut(self.end..).filter(|room| !room.is_empty()) else {
@@ -117,7 +120,10 @@ impl<'a> Input<'a> {
         if self.buffer.is_empty() {
             self.buffer = self.pool.take();
         }
-        let wanted = bytes.max(if self.end == 0 { self.last_length } else { 0 }).max(FIRST_BYTES);
+        // What a peer announces is not believed before half of it is there.
+        let eager = EAGER_BYTES_MAX.max((self.end - self.start).saturating_mul(2));
+        let hint = if self.end == 0 { self.last_length } else { FIRST_BYTES };
+        let wanted = bytes.max(hint).min(eager);
         if self.start > 0 && self.start + wanted > self.buffer.len() {
             self.buffer.copy_within(self.start..self.end, 0);
             self.end -= self.start;

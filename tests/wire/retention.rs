@@ -28,7 +28,7 @@ fn window_moves_on_after_a_restart() {
     let mut random = Random::new(seed());
     let mut stored = Vec::new();
     for _ in 0..4 {
-        stored.extend(append_many(&mut server.peer(), &mut random, 150));
+        stored.extend(append_many(&mut server.peer(), &mut random, 350));
         assert!(server.terminate().status.success());
         server.restart();
         expect_window(&server, &stored);

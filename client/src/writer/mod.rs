@@ -17,7 +17,6 @@ use std::time::Duration;
 use logd_protocol::{Offset, TopicName};
 use thiserror::Error as ThisError;
 use tokio::runtime::Handle as Runtime;
-use tokio::sync::watch;
 use tokio::task::coop::consume_budget;
 
 use self::state::{Limits, Shared};
@@ -152,16 +151,14 @@ impl WriterBuilder {
         let runtime = Runtime::try_current()
             .map_err(|_| Error::invalid("a writer must be opened within a tokio runtime"))?;
         let shared = Arc::new(Shared::new(self.topic, self.limits));
-        let (alive, ended) = watch::channel(());
         let task = Task {
             shared: Arc::clone(&shared),
             link: Link::new(self.config),
             unknown_outcome: self.unknown_outcome,
             on_receipt: self.on_receipt,
-            alive,
         };
         runtime.spawn(task.run());
-        Ok(Writer { handle: Arc::new(Handle { shared, ended }) })
+        Ok(Writer { handle: Arc::new(Handle { shared }) })
     }
 }
 
@@ -208,8 +205,6 @@ pub struct Writer {
 #[derive(Debug)]
 struct Handle {
     shared: Arc<Shared>,
-    /// Closed when the task has ended.
-    ended: watch::Receiver<()>,
 }
 
 impl Drop for Handle {
@@ -276,8 +271,7 @@ impl Writer {
     pub async fn close(&self) -> Result<(), FlushError> {
         self.handle.shared.close();
         let flushed = self.handle.shared.flush().await;
-        let mut ended = self.handle.ended.clone();
-        while ended.changed().await.is_ok() {}
+        self.handle.shared.ended().await;
         flushed
     }
 

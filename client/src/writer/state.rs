@@ -13,7 +13,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use logd_protocol::{Batch, TopicName, framed_bytes};
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::Instant;
 use tracing::{error, warn};
 
@@ -53,6 +53,14 @@ enum Phase {
     Closing,
     /// The task has ended.
     Ended,
+}
+
+/// A flush that has begun.
+enum Flush {
+    /// Everything is settled already.
+    Settled(Failures),
+    /// It is told what failed once everything is settled.
+    Waits(oneshot::Receiver<Failures>),
 }
 
 /// A flush that waits.
@@ -100,6 +108,8 @@ pub(super) struct Shared {
     turn: tokio::sync::Mutex<()>,
     /// How many messages wait for room.
     waiting: AtomicUsize,
+    /// Whether the task has ended.
+    ended: watch::Sender<bool>,
 }
 
 impl Shared {
@@ -126,6 +136,7 @@ impl Shared {
             room: Notify::new(),
             turn: tokio::sync::Mutex::new(()),
             waiting: AtomicUsize::new(0),
+            ended: watch::Sender::new(false),
         }
     }
 
@@ -223,23 +234,30 @@ impl Shared {
         failed
     }
 
-    /// Has everything sent that has been written, and waits until it is settled. What is to be sent is settled
-    /// before the first await: a flush that is dropped does all but wait.
+    /// Has everything sent that has been written, and waits until it is settled. A flush that is dropped does all but
+    /// wait.
     pub(super) async fn flush(&self) -> Result<(), FlushError> {
+        match self.begin_flush() {
+            Flush::Settled(failures) => failures.into_result(),
+            // The sender is only dropped unused when the whole state is, and this holds on to the state.
+            Flush::Waits(settled) => settled.await.unwrap_or_default().into_result(),
+        }
+    }
+
+    fn begin_flush(&self) -> Flush {
         let mut state = self.lock();
         let failures = state.backlog.failures();
         let target = state.sealed_count + u64::from(!state.open.is_empty());
         if state.settled_count >= target {
-            return failures.into_result();
+            return Flush::Settled(failures);
         }
         state.open.hurry();
-        let (done, waiter) = oneshot::channel();
+        let (done, settled) = oneshot::channel();
         state.waiters.retain(|waiter| !waiter.done.is_closed());
-        state.waiters.push(Waiter { target, failures: failures.clone(), done });
+        state.waiters.push(Waiter { target, failures, done });
         drop(state);
         self.work.notify_one();
-        // The sender is only dropped unused when the whole state is, and this holds on to the state.
-        waiter.await.unwrap_or(failures).into_result()
+        Flush::Waits(settled)
     }
 
     /// Takes no more messages from now on.
@@ -329,9 +347,16 @@ impl Shared {
         let (abandoned, failed) = (state.abandoned, state.backlog.messages());
         drop(state);
         self.room.notify_one();
+        self.ended.send_replace(true);
         if abandoned {
             self.report_loss(failed);
         }
+    }
+
+    /// Completes when the task has ended.
+    pub(super) async fn ended(&self) {
+        // The sender is here: it is not dropped meanwhile.
+        let _ = self.ended.subscribe().wait_for(|ended| *ended).await;
     }
 
     fn report_loss(&self, messages: u64) {

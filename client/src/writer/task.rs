@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use logd_protocol::{Batch, Offset, Reason};
-use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{debug, warn};
 
@@ -31,8 +30,6 @@ pub(super) struct Task {
     pub(super) link: Link,
     pub(super) unknown_outcome: UnknownOutcome,
     pub(super) on_receipt: Option<OnReceipt>,
-    /// Dropped with the task: the handles see by it that the task has ended.
-    pub(super) alive: watch::Sender<()>,
 }
 
 impl fmt::Debug for Task {

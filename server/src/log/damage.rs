@@ -58,13 +58,7 @@ impl Window<'_> {
             if said.is_some_and(|said| said == self.end || (said > self.end && overruns)) {
                 return Ok(None);
             }
-            let mut next_damaged = None;
-            for end in [said, framed].into_iter().flatten() {
-                if next_damaged.is_none() && self.said_end(end)?.is_some() {
-                    next_damaged = Some(end);
-                }
-            }
-            if let Some(next) = next_damaged {
+            if let Some(next) = self.next_damaged([said, framed])? {
                 at = next;
                 continue;
             }
@@ -72,6 +66,16 @@ impl Window<'_> {
             let from = said.filter(is_believed).or(framed).unwrap_or(at + 1);
             return self.search(from);
         }
+    }
+
+    /// The first of these places at which a batch starts by its envelope, though it is not valid.
+    fn next_damaged(&mut self, places: [Option<u64>; 2]) -> io::Result<Option<u64>> {
+        for place in places.into_iter().flatten() {
+            if self.said_end(place)?.is_some() {
+                return Ok(Some(place));
+            }
+        }
+        Ok(None)
     }
 
     fn remains(&mut self, at: u64) -> io::Result<Remains> {

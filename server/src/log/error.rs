@@ -88,10 +88,19 @@ pub enum IndexError {
     /// The file is no index, or has been damaged.
     #[error("the index file is damaged")]
     Damaged,
+    /// The file is not there, or the file system refused.
+    #[error("the index file cannot be read: {0}")]
+    Unreadable(io::ErrorKind),
     /// The file is the index of another partition.
     #[error("the index file is that of the partition at {start}")]
     OtherPartition {
         /// The offset of that partition.
         start: u64,
     },
+}
+
+impl From<io::Error> for IndexError {
+    fn from(error: io::Error) -> Self {
+        Self::Unreadable(error.kind())
+    }
 }

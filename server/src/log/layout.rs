@@ -64,10 +64,25 @@ impl PartitionFile {
 }
 
 /// How the names of indexes end.
-pub(super) const INDEX: &str = ".index";
+const INDEX: &str = ".index";
 
 /// How the names of unfinished indexes end.
-pub(super) const NEW_INDEX: &str = ".index.new";
+const NEW_INDEX: &str = ".index.new";
+
+/// The name of an index.
+pub(super) enum IndexName<'a> {
+    /// A finished one, and the name of its partition without `.log`.
+    Finished(&'a str),
+    /// One that is being written.
+    New,
+}
+
+/// What a file's name says if it is that of an index. Files of other names are none of ours.
+pub(super) fn index_name(name: &str) -> Option<IndexName<'_>> {
+    let is_start = |stem: &&str| parse_u64(stem.as_bytes()).is_ok();
+    let new = name.strip_suffix(NEW_INDEX).filter(is_start).map(|_| IndexName::New);
+    new.or_else(|| name.strip_suffix(INDEX).filter(is_start).map(IndexName::Finished))
+}
 
 /// Where the `number`th tail that was cut off at `offset` is kept.
 pub(super) fn torn(dir: &Path, offset: u64, number: u32) -> PathBuf {

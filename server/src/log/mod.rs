@@ -93,7 +93,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Log {
     /// Opens the topic in `dir`, which is created if it is not there, and says what was found out of order in it.
     ///
-    /// Nobody else may use the directory meanwhile.
+    /// Nobody else may use the directory meanwhile. Partitions that are too many are out of view at once; their files
+    /// are removed by the next [`Log::maintain`].
     ///
     /// # Errors
     /// [`OpenError`] names the file that cannot be used. Nothing has been lost then.
@@ -112,7 +113,7 @@ impl Log {
             partitions: RwLock::new(opened.partitions.into()),
             writer: Mutex::new(opened.writer),
             syncing: Mutex::new(()),
-            retired: Mutex::new(Retired::new(opened.unsealed)),
+            retired: Mutex::new(Retired::default()),
             maintaining: Mutex::new(()),
         };
         log.drop_oldest();
@@ -186,12 +187,10 @@ impl Log {
     /// # Errors
     /// [`SyncError`] if the sync fails. An index that cannot be written is only a slower start.
     pub fn close(&self) -> Result<(), SyncError> {
-        self.sync()?;
+        let end = self.sync()?.as_u64();
         self.maintain();
-        if let Some(head) = self.view().partitions.last()
-            && let Err(error) = head.write_index()
-        {
-            tracing::warn!(dir = %self.dir.display(), %error, "the index of the head partition was not written");
+        if let Some(head) = self.view().partitions.last() {
+            self.save_index(head, end);
         }
         Ok(())
     }

@@ -98,7 +98,7 @@ impl Partition {
             State::Loaded(index) => return Ok(look(index)),
             State::OnDisk(end) => *end,
         };
-        let index = match self.read_index()? {
+        let index = match self.read_index() {
             Ok(index) if index.end() == end => index,
             Ok(_) | Err(_) => self.scanned(end.place)?,
         };
@@ -114,6 +114,9 @@ impl Partition {
             State::Loaded(index) => index.end(),
             State::OnDisk(end) => *end,
         };
+        tracing::warn!(partition = %self.name.log(&self.dir).display(), "the index does not fit the partition: it is made anew");
+        // The next open makes it anew, too, and reports what is damaged.
+        self.remove_index()?;
         *state = State::Loaded(self.scanned(end.place)?);
         Ok(())
     }
@@ -129,57 +132,64 @@ impl Partition {
     }
 
     /// The index file's header, if there is a valid index file.
-    pub(super) fn read_header(&self) -> io::Result<Result<Header, IndexError>> {
-        let Some(file) = self.open_index()? else { return Ok(Err(IndexError::Damaged)) };
+    pub(super) fn read_header(&self) -> Result<Header, IndexError> {
         let mut bytes = [0; Header::BYTES];
-        let read = file.read_full_at(&mut bytes, 0)?;
-        Ok(Header::decode(bytes.get(..read).unwrap_or_default(), self.start))
+        let read = self.open_index()?.read_full_at(&mut bytes, 0)?;
+        Header::decode(bytes.get(..read).unwrap_or_default(), self.start)
     }
 
     /// The index file, if there is a valid one.
-    pub(super) fn read_index(&self) -> io::Result<Result<Index, IndexError>> {
-        let Some(file) = self.open_index()? else { return Ok(Err(IndexError::Damaged)) };
+    pub(super) fn read_index(&self) -> Result<Index, IndexError> {
+        let file = self.open_index()?;
         let length = file.len()?;
         if length > INDEX_BYTES_MAX {
-            return Ok(Err(IndexError::Damaged));
+            return Err(IndexError::Damaged);
         }
         let mut bytes = vec![0; usize::try_from(length).unwrap_or_default()];
         let read = file.read_full_at(&mut bytes, 0)?;
-        Ok(Index::decode(bytes.get(..read).unwrap_or_default(), self.start))
+        Index::decode(bytes.get(..read).unwrap_or_default(), self.start)
     }
 
-    fn open_index(&self) -> io::Result<Option<Arc<dyn File>>> {
-        match self.disk.open(&self.name.index(&self.dir), OpenMode::Read) {
-            Ok(file) => Ok(Some(file)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
-        }
+    fn open_index(&self) -> io::Result<Arc<dyn File>> {
+        self.disk.open(&self.name.index(&self.dir), OpenMode::Read)
     }
 
-    /// Writes the index file. The partition must be synced up to its end before, for that is what the file says.
-    pub(super) fn write_index(&self) -> io::Result<()> {
+    /// Removes the index file, because it is not believed and may be one day, when the partition has grown.
+    pub(super) fn remove_index(&self) -> io::Result<()> {
+        remove_if_there(&*self.disk, &self.name.index(&self.dir))
+    }
+
+    /// Writes the index file, unless the partition has grown beyond `end`, up to which it must be synced. The file's
+    /// name survives a power cut when the directory is synced.
+    pub(super) fn write_index(&self, end: u64) -> io::Result<()> {
         let bytes = match &*self.index.read().unwrap_or_else(PoisonError::into_inner) {
-            State::Loaded(index) => index.encode(self.start),
-            State::OnDisk(_) => return Ok(()),
+            State::Loaded(index) if self.start + index.end().place <= end => index.encode(self.start),
+            State::Loaded(_) | State::OnDisk(_) => return Ok(()),
         };
         let new = self.name.new_index(&self.dir);
-        let file = self.disk.open(&new, OpenMode::Truncate)?;
-        file.write_all_at(&bytes, 0)?;
-        file.sync()?;
-        self.disk.rename(&new, &self.name.index(&self.dir))?;
-        self.disk.sync_dir(&self.dir)
+        let written = self.write_synced(&new, &bytes);
+        written.and_then(|()| self.disk.rename(&new, &self.name.index(&self.dir))).inspect_err(|_| {
+            // What there is of it would take room on a disk that may be full. The next open removes it, too.
+            let _ = remove_if_there(&*self.disk, &new);
+        })
+    }
+
+    fn write_synced(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        let file = self.disk.open(path, OpenMode::Truncate)?;
+        file.write_all_at(bytes, 0)?;
+        file.sync()
     }
 
     /// Removes the partition's files, the batches first: an index without them is removed by the next open.
     pub(super) fn remove(&self) -> io::Result<()> {
-        for path in self.name.all(&self.dir) {
-            match self.disk.remove(&path) {
-                Ok(()) => {}
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
+        self.name.all(&self.dir).iter().try_for_each(|path| remove_if_there(&*self.disk, path))
+    }
+}
+
+fn remove_if_there(disk: &dyn Disk, path: &Path) -> io::Result<()> {
+    match disk.remove(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
     }
 }
 

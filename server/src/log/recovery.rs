@@ -12,8 +12,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::error::OpenError;
-use super::index::Index;
-use super::layout::{self, PartitionFile};
+use super::index::{Hole, Index};
+use super::layout::{self, IndexName, PartitionFile};
 use super::partition::{Partition, modified_millis};
 use super::scan::{Scan, scan};
 use super::writer::Writer;
@@ -60,48 +60,53 @@ pub enum Finding {
 pub(super) struct Opened {
     pub(super) partitions: Vec<Arc<Partition>>,
     pub(super) writer: Writer,
-    /// Partitions whose index files have to be written.
-    pub(super) unsealed: Vec<(Arc<Partition>, Arc<dyn File>)>,
     pub(super) findings: Vec<Finding>,
 }
 
 /// Opens the directory, which must be there.
 ///
-/// `is_synced` says whether what is recovered has to survive a power cut.
+/// `is_synced` says whether what is recovered has to survive a power cut from now on.
 pub(super) fn open(disk: &Arc<dyn Disk>, dir: &Arc<Path>, is_synced: bool) -> Result<Opened, OpenError> {
-    let mut recovery = Recovery { disk, dir, is_synced, findings: Vec::new(), unsealed: Vec::new() };
+    let mut recovery = Recovery { disk, dir, is_synced, findings: Vec::new() };
     let mut files = recovery.partition_files()?;
     let head = files.pop();
     let mut partitions = Vec::with_capacity(files.len() + 1);
     let ends = files.iter().skip(1).chain(&head).map(|next| next.name.start).collect::<Vec<_>>();
     for (file, end) in files.into_iter().zip(ends) {
-        partitions.push(recovery.complete_partition(file, end)?);
+        partitions.push(recovery.complete_partition(&file, end)?);
     }
-    let (head, file) = match head {
+    let writer = match head {
         Some(head) => recovery.head_partition(head)?,
         None => recovery.first_partition()?,
     };
-    let place = head.end().place;
-    let writer = Writer::new(Arc::clone(&head), file, place);
-    partitions.push(head);
-    let Recovery { findings, unsealed, .. } = recovery;
-    Ok(Opened { partitions, writer, unsealed, findings })
+    recovery.sync_names()?;
+    partitions.push(Arc::clone(writer.head()));
+    Ok(Opened { partitions, writer, findings: recovery.findings })
+}
+
+/// What the head partition holds.
+struct Head {
+    scan: Scan,
+    /// Whether it was found by reading all of the file, because there is no index that fits it.
+    is_read_anew: bool,
 }
 
 /// Checks the head partition behind what its index knows. An index that what follows does not fit is not believed.
-fn scan_head(file: &dyn File, known: Index, bytes: u64) -> io::Result<Scan> {
+fn scan_head(file: &dyn File, known: Option<Index>, bytes: u64) -> io::Result<Head> {
     let time = modified_millis(file)?;
-    let (place, holes) = (known.end().place, known.holes().len());
-    let scanned = scan(file, known, bytes, time)?;
-    if place > 0 && (scanned.tail.is_some() || scanned.index.holes().len() > holes) {
-        return scan(file, Index::default(), bytes, time);
+    if let Some(known) = known {
+        let holes = known.holes().len();
+        let scan = scan(file, known, bytes, time)?;
+        if scan.tail.is_none() && scan.index.holes().len() == holes {
+            return Ok(Head { scan, is_read_anew: false });
+        }
     }
-    Ok(scanned)
+    Ok(Head { scan: scan(file, Index::default(), bytes, time)?, is_read_anew: true })
 }
 
+/// A partition's file. It is not kept open: there may be more of them than a process can have files.
 struct Found {
     name: PartitionFile,
-    file: Arc<dyn File>,
     bytes: u64,
 }
 
@@ -110,7 +115,6 @@ struct Recovery<'a> {
     dir: &'a Arc<Path>,
     is_synced: bool,
     findings: Vec<Finding>,
-    unsealed: Vec<(Arc<Partition>, Arc<dyn File>)>,
 }
 
 impl Recovery<'_> {
@@ -128,11 +132,13 @@ impl Recovery<'_> {
         let mut found: Vec<Found> = Vec::with_capacity(names.len());
         for (number, name) in names.into_iter().enumerate() {
             let path = name.log(self.dir);
-            let file = self.disk.open(&path, OpenMode::Write).map_err(OpenError::io("open", &*path))?;
+            let file = self.disk.open(&path, OpenMode::Read).map_err(OpenError::io("open", &*path))?;
             let bytes = file.len().map_err(OpenError::io("read the length of", &*path))?;
-            let continues = found.last().is_none_or(|before| before.name.start + before.bytes == name.start);
+            let continues = found
+                .last()
+                .is_none_or(|before| before.name.start.checked_add(before.bytes) == Some(name.start));
             if bytes > 0 || (number == last && continues) {
-                found.push(Found { name, file, bytes });
+                found.push(Found { name, bytes });
                 continue;
             }
             self.disk.remove(&path).map_err(OpenError::io("remove", &*path))?;
@@ -143,11 +149,12 @@ impl Recovery<'_> {
 
     /// Removes indexes that were not finished, and those whose partitions are gone.
     fn remove_orphans(&self, entries: &[Entry], partitions: &[PartitionFile]) -> Result<(), OpenError> {
-        let is_orphan = |entry: &&Entry| match entry.name.strip_suffix(layout::INDEX) {
-            Some(stem) => !partitions.iter().any(|partition| partition.stem == stem),
-            None => entry.name.ends_with(layout::NEW_INDEX),
+        let is_orphan = |entry: &&Entry| match layout::index_name(&entry.name) {
+            Some(IndexName::Finished(stem)) => !partitions.iter().any(|partition| partition.stem == stem),
+            Some(IndexName::New) => true,
+            None => false,
         };
-        for entry in entries.iter().filter(is_orphan) {
+        for entry in entries.iter().filter(|entry| !entry.is_dir).filter(is_orphan) {
             let path = self.dir.join(&entry.name);
             self.disk.remove(&path).map_err(OpenError::io("remove", path))?;
         }
@@ -155,57 +162,86 @@ impl Recovery<'_> {
     }
 
     /// A partition that another one follows, which begins at `end`.
-    fn complete_partition(&mut self, found: Found, end: u64) -> Result<Arc<Partition>, OpenError> {
+    fn complete_partition(&mut self, found: &Found, end: u64) -> Result<Arc<Partition>, OpenError> {
         let path = found.name.log(self.dir);
         let start = found.name.start;
         let bytes = end - start;
-        let unread = self.partition(found.name.clone(), Index::default());
-        let header = unread.read_header().map_err(OpenError::io("read the index of", &*path))?;
-        if let Ok(header) = header
+        let partition = self.partition(found.name.clone(), Index::default());
+        if let Ok(header) = partition.read_header()
             && header.end.place == bytes
-            && found.bytes >= bytes
+            && (found.bytes >= bytes || is_known_short(&partition, found.bytes, bytes))
         {
             let (disk, dir) = (Arc::clone(self.disk), Arc::clone(self.dir));
-            return Ok(Arc::new(Partition::sealed(disk, dir, found.name, header.end)));
+            return Ok(Arc::new(Partition::sealed(disk, dir, found.name.clone(), header.end)));
         }
-        let index = unread.scanned(bytes).map_err(OpenError::io("read", &*path))?;
+        let index = partition.scanned(bytes).map_err(OpenError::io("read", &*path))?;
         self.findings.push(Finding::IndexRebuilt { partition: start });
         self.report_holes(start, &index);
-        let partition = self.partition(found.name, index);
-        self.unsealed.push((Arc::clone(&partition), found.file));
+        let partition = self.partition(found.name.clone(), index);
+        let file = self.disk.open(&path, OpenMode::Write).map_err(OpenError::io("open", &*path))?;
+        file.sync().map_err(OpenError::io("sync", &*path))?;
+        if let Err(error) = partition.write_index(end) {
+            tracing::warn!(partition = %path.display(), %error, "an index was not written: the next start reads the partition again");
+        }
         Ok(partition)
     }
 
     /// The partition that is written to.
-    fn head_partition(&mut self, found: Found) -> Result<(Arc<Partition>, Arc<dyn File>), OpenError> {
-        let Found { name, file, bytes } = found;
+    fn head_partition(&mut self, found: Found) -> Result<Writer, OpenError> {
+        let Found { name, bytes } = found;
         let path = name.log(self.dir);
         let start = name.start;
-        let unread = self.partition(name.clone(), Index::default());
-        let known = unread.read_index().map_err(OpenError::io("read the index of", &*path))?;
-        let known = known.ok().filter(|index| index.end().place <= bytes).unwrap_or_default();
-        let is_unchecked = known.end().place < bytes;
-        let scanned = scan_head(&*file, known, bytes).map_err(OpenError::io("read", &*path))?;
-        self.report_holes(start, &scanned.index);
-        if let Some(place) = scanned.tail {
-            self.cut_tail(&*file, &path, start, place, bytes)?;
-        } else if is_unchecked && self.is_synced {
-            // What a killed process has left unsynced is read from now on, so it has to be as safe as what follows.
-            file.sync().map_err(OpenError::io("sync", &*path))?;
+        if start.checked_add(bytes).is_none() {
+            let error = io::Error::new(io::ErrorKind::InvalidData, "it reaches beyond the last offset there is");
+            return Err(OpenError::io("use", path)(error));
         }
-        Ok((self.partition(name, scanned.index), file))
+        let file = self.disk.open(&path, OpenMode::Write).map_err(OpenError::io("open", &*path))?;
+        let unread = self.partition(name.clone(), Index::default());
+        let known = unread.read_index().ok().filter(|index| index.end().place <= bytes);
+        let is_all_known = known.as_ref().is_some_and(|known| known.end().place == bytes);
+        let head = scan_head(&*file, known, bytes).map_err(OpenError::io("read", &*path))?;
+        if head.is_read_anew {
+            unread.remove_index().map_err(OpenError::io("remove the index of", &*path))?;
+            self.report_holes(start, &head.scan.index);
+        }
+        if let Some(place) = head.scan.tail {
+            self.cut_tail(&*file, &path, start, place, bytes)?;
+        }
+        let place = head.scan.index.end().place;
+        let mut writer = Writer::new(self.partition(name, head.scan.index), file, place);
+        if !is_all_known {
+            self.secure(&mut writer).map_err(OpenError::io("sync", &*path))?;
+        }
+        Ok(writer)
+    }
+
+    /// What a killed process has left unsynced is read from now on: it has to become as safe as what follows.
+    fn secure(&self, writer: &mut Writer) -> io::Result<()> {
+        if self.is_synced {
+            return writer.file().sync();
+        }
+        writer.expect_sync();
+        Ok(())
     }
 
     /// The first partition of a topic that has none.
-    fn first_partition(&self) -> Result<(Arc<Partition>, Arc<dyn File>), OpenError> {
+    fn first_partition(&self) -> Result<Writer, OpenError> {
         let name = PartitionFile::new(0);
         let path = name.log(self.dir);
         let file = self.disk.open(&path, OpenMode::CreateNew).map_err(OpenError::io("create", path))?;
+        Ok(Writer::new(self.partition(name, Index::default()), file, 0))
+    }
+
+    /// Secures the topic's own name, and the names in it if they have to survive a power cut.
+    fn sync_names(&self) -> Result<(), OpenError> {
         if let Some(parent) = self.dir.parent() {
             let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
             self.disk.sync_dir(parent).map_err(OpenError::io("sync", parent))?;
         }
-        Ok((self.partition(name, Index::default()), file))
+        if self.is_synced {
+            self.disk.sync_dir(self.dir).map_err(OpenError::io("sync", &**self.dir))?;
+        }
+        Ok(())
     }
 
     fn partition(&self, name: PartitionFile, index: Index) -> Arc<Partition> {
@@ -238,19 +274,13 @@ impl Recovery<'_> {
         Ok(())
     }
 
-    fn set_aside(&self, file: &dyn File, offset: u64, mut place: u64, end: u64) -> io::Result<PathBuf> {
+    fn set_aside(&self, file: &dyn File, offset: u64, place: u64, end: u64) -> io::Result<PathBuf> {
         let (path, copy) = self.new_torn_file(offset)?;
-        let mut buffer = vec![0; COPY_BYTES];
-        let mut written = 0;
-        while place < end {
-            let read = file.read_full_at(&mut buffer, place)?;
-            let Some(bytes) = buffer.get(..read).filter(|bytes| !bytes.is_empty()) else { break };
-            copy.write_all_at(bytes, written)?;
-            place += read as u64;
-            written += read as u64;
+        if let Err(error) = copy_stretch(file, place, end, &*copy).and_then(|()| self.disk.sync_dir(self.dir)) {
+            // Half a copy is of no use, and takes room on a disk that may be full.
+            let _ = self.disk.remove(&path);
+            return Err(error);
         }
-        copy.sync()?;
-        self.disk.sync_dir(self.dir)?;
         Ok(path)
     }
 
@@ -265,4 +295,25 @@ impl Recovery<'_> {
         }
         Err(io::Error::new(io::ErrorKind::AlreadyExists, "too many `.torn` files for the same offset"))
     }
+}
+
+/// Whether the index says of the partition, which should have `bytes` bytes, that those behind the first `found` are
+/// missing: that is known, then, and no reason to read it again.
+fn is_known_short(partition: &Partition, found: u64, bytes: u64) -> bool {
+    let is_hole = |hole: &Hole| hole.to == bytes && hole.from <= found;
+    partition.read_index().is_ok_and(|index| index.holes().last().is_some_and(is_hole))
+}
+
+/// Writes what `file` has from `place` to `end` to the beginning of `copy`, and syncs it.
+fn copy_stretch(file: &dyn File, mut place: u64, end: u64, copy: &dyn File) -> io::Result<()> {
+    let mut buffer = vec![0; COPY_BYTES];
+    let mut written = 0;
+    while place < end {
+        let read = file.read_full_at(&mut buffer, place)?;
+        let Some(bytes) = buffer.get(..read).filter(|bytes| !bytes.is_empty()) else { break };
+        copy.write_all_at(bytes, written)?;
+        place += read as u64;
+        written += read as u64;
+    }
+    copy.sync()
 }

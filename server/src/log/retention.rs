@@ -2,8 +2,10 @@
 //! dropped. Both are done apart from appending, because removing a large file and syncing it take long.
 
 use std::collections::VecDeque;
+use std::io;
 use std::sync::{Arc, PoisonError};
 
+use super::error::SyncError;
 use super::partition::Partition;
 use super::writer::Completed;
 use super::{Log, lock};
@@ -12,17 +14,13 @@ use super::{Log, lock};
 const WAITING_MAX: usize = 64;
 
 /// Partitions that wait for maintenance.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Retired {
     unsealed: VecDeque<Completed>,
     dropped: VecDeque<Arc<Partition>>,
 }
 
 impl Retired {
-    pub(super) fn new(unsealed: Vec<Completed>) -> Self {
-        Self { unsealed: unsealed.into(), dropped: VecDeque::new() }
-    }
-
     pub(super) fn is_overdue(&self) -> bool {
         self.unsealed.len() + self.dropped.len() > WAITING_MAX
     }
@@ -83,16 +81,34 @@ impl Log {
         if self.config.flush_batches == 1 && self.sync().is_err() {
             return false;
         }
-        if let Err(error) = file.sync() {
-            tracing::error!(dir = %self.dir.display(), partition = partition.start, %error, "the sync failed: the topic takes no more batches until a restart");
-            lock(&self.writer).fail(error);
+        if let Err(error) = self.sync_alone(|| file.sync()) {
+            tracing::error!(dir = %self.dir.display(), partition = partition.start, %error, "a partition is not sealed: the topic takes no more batches until a restart");
             return false;
         }
-        if let Err(error) = partition.write_index() {
-            tracing::warn!(dir = %self.dir.display(), partition = partition.start, %error, "an index was not written");
+        if !self.save_index(partition, u64::MAX) {
             return false;
         }
         lock(&self.retired).unsealed.retain(|(sealed, _)| !Arc::ptr_eq(sealed, partition));
         true
+    }
+
+    /// Writes the index of a partition that is synced up to `end`, and its name; says whether it has.
+    pub(super) fn save_index(&self, partition: &Partition, end: u64) -> bool {
+        if let Err(error) = partition.write_index(end) {
+            tracing::warn!(dir = %self.dir.display(), partition = partition.start, %error, "an index was not written");
+            return false;
+        }
+        // This secures the names of new partitions, too: what is to be thought of them after a failure is unknown.
+        self.sync_alone(|| self.disk.sync_dir(&self.dir)).is_ok()
+    }
+
+    /// Syncs something, not beside another sync, and not after one that has failed: what could not be synced once can
+    /// be synced without an error the next time, though its data are lost.
+    fn sync_alone(&self, sync: impl FnOnce() -> io::Result<()>) -> Result<(), SyncError> {
+        let _one_at_a_time = lock(&self.syncing);
+        if let Some(failed) = self.failure() {
+            return Err(failed);
+        }
+        sync().map_err(|error| lock(&self.writer).fail(error))
     }
 }

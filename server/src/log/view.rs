@@ -11,7 +11,9 @@ use super::partition::Partition;
 use super::walk::{Walk, WalkError};
 use crate::disk::File;
 
-/// The partitions of a topic at a moment, oldest first; there is always one. Partitions dropped since stay readable.
+/// The partitions of a topic at a moment, oldest first; there is always one.
+///
+/// It keeps no file open: of a partition that was dropped since, only what is selected already stays readable.
 #[derive(Debug, Clone)]
 pub struct View {
     pub(super) partitions: Arc<[Arc<Partition>]>,
@@ -44,7 +46,7 @@ pub struct Piece {
 pub struct Extent {
     /// The offset of the oldest batch; `next` where there is none.
     pub oldest: Offset,
-    /// The offset that the next batch will get.
+    /// The offset behind the last batch that readers can see.
     pub next: Offset,
     /// How many batches there are.
     pub batches: u64,
@@ -57,7 +59,7 @@ pub struct Extent {
 impl View {
     /// How much the topic holds.
     pub fn extent(&self) -> Extent {
-        let next = self.partitions.last().map_or(0, |head| head.end_offset());
+        let next = self.end_offset();
         let ends: Vec<(u64, Mark)> =
             self.partitions.iter().map(|partition| (partition.start, partition.end())).collect();
         let oldest = ends.iter().find(|(_, end)| end.batches > 0).map_or(next, |(start, _)| *start);
@@ -70,21 +72,37 @@ impl View {
         }
     }
 
+    /// Where what readers can see ends: in the first partition that has batches which they cannot see yet.
+    fn end_offset(&self) -> u64 {
+        let nexts = self.partitions.iter().skip(1).map(|next| next.start);
+        let mut ends = self.partitions.iter().map(|partition| partition.end_offset()).zip(nexts);
+        let hidden = ends.find(|(end, next)| end < next).map(|(end, _)| end);
+        hidden.or_else(|| self.partitions.last().map(|head| head.end_offset())).unwrap_or_default()
+    }
+
     /// As few batches from the oldest on as hold at least `messages` messages.
     ///
     /// # Errors
     /// [`ReadError::NotFound`] when the topic has no batches.
     pub fn select_oldest(&self, messages: u64, scratch: &mut Vec<u8>) -> Result<Selection, ReadError> {
-        self.select(self.extent().oldest, messages, scratch)
+        for partition in self.partitions.iter().filter(|partition| partition.end().batches > 0) {
+            match self.select(Offset::new(partition.start), messages, scratch) {
+                // The partition has been dropped and removed meanwhile: the next one is the oldest.
+                Err(ReadError::NotFound) => {}
+                selected => return selected,
+            }
+        }
+        Err(ReadError::NotFound)
     }
 
-    /// As few batches from `offset` on as hold at least `messages` messages, fewer where the topic ends before, or
-    /// where damaged batches follow.
+    /// As few batches from `offset` on as hold at least `messages` messages, but at least one; fewer messages where the
+    /// topic ends before, and where damaged batches or a partition that cannot be read follow.
     ///
     /// `scratch` is used to read envelopes; its contents do not matter.
     ///
     /// # Errors
-    /// [`ReadError::NotFound`] when no batch starts at `offset`.
+    /// [`ReadError::NotFound`] when no batch starts at `offset`, or its partition was dropped; [`ReadError::Io`] when
+    /// it cannot be read.
     pub fn select(
         &self,
         offset: Offset,
@@ -98,9 +116,15 @@ impl View {
         let (mut at, mut left) = (offset, messages);
         for partition in self.partitions.iter().skip(first) {
             let Some(place) = at.checked_sub(partition.start) else { break };
-            let Some(range) = select_in(partition, place, left, scratch)? else {
-                at = partition.end_offset();
-                continue;
+            let range = match select_in(partition, place, left, scratch) {
+                Ok(Found::Batches(range)) => range,
+                Ok(Found::End(end)) => {
+                    at = partition.start + end;
+                    continue;
+                }
+                // Why there is no more is said to the one who asks for it.
+                Err(_) if selection.is_some() => break,
+                Err(error) => return Err(error),
             };
             if selection.is_some() && range.from.place != place {
                 // What is between was lost. That is said by an answer of its own, which begins behind it.
@@ -125,6 +149,13 @@ impl View {
     }
 }
 
+/// What there is at a place of a partition.
+enum Found {
+    Batches(Range),
+    /// Nothing: the partition ends there, at this place.
+    End(u64),
+}
+
 /// Whole batches of one partition.
 struct Range {
     file: Arc<dyn File>,
@@ -140,7 +171,7 @@ fn select_in(
     place: u64,
     messages: u64,
     scratch: &mut Vec<u8>,
-) -> Result<Option<Range>, ReadError> {
+) -> Result<Found, ReadError> {
     let mut selected = try_select(partition, place, messages, scratch);
     if let Err(WalkError::Damaged) = selected {
         partition.rebuild()?;
@@ -156,14 +187,19 @@ fn select_in(
     }
 }
 
-/// `Ok(Err(NotFound))` where no batch starts at `place`; `Ok(Ok(None))` where there is none behind it.
+/// `Ok(Err(NotFound))` where no batch starts at `place`.
 fn try_select(
     partition: &Partition,
     place: u64,
     messages: u64,
     scratch: &mut Vec<u8>,
-) -> Result<Result<Option<Range>, ReadError>, WalkError> {
-    let file = partition.file().map_err(WalkError::Io)?;
+) -> Result<Result<Found, ReadError>, WalkError> {
+    let file = match partition.file() {
+        Ok(file) => file,
+        // The partition was dropped, and its file is removed.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Err(ReadError::NotFound)),
+        Err(error) => return Err(WalkError::Io(error)),
+    };
     let (place, mut mark, end, holes) = partition
         .look_up(|index| {
             let place = behind_hole(index.holes(), place);
@@ -171,7 +207,7 @@ fn try_select(
         })
         .map_err(WalkError::Io)?;
     if place >= end.place {
-        return Ok(if place == end.place { Ok(None) } else { Err(ReadError::NotFound) });
+        return Ok(if place == end.place { Ok(Found::End(place)) } else { Err(ReadError::NotFound) });
     }
     let stop = holes.iter().find(|hole| hole.from >= place).map_or(end.place, |hole| hole.from);
     let mut walk = Walk::new(&*file, end.place, scratch);
@@ -184,8 +220,8 @@ fn try_select(
     }
     let from = mark;
     let wanted = from.messages.saturating_add(messages);
-    if end.messages <= wanted && stop == end.place {
-        return Ok(Ok(Some(Range { file, from, to: end, end: end.place })));
+    if end.messages < wanted && stop == end.place {
+        return Ok(Ok(Found::Batches(Range { file, from, to: end, end: end.place })));
     }
     let near = partition.look_up(|index| index.mark_reaching(wanted)).map_err(WalkError::Io)?;
     // Behind a hole the marks count on; only what is before the next hole can be sent.
@@ -198,7 +234,7 @@ fn try_select(
     while mark.place < stop && (mark.messages < wanted || mark.place == from.place) {
         walk.step(&mut mark)?;
     }
-    Ok(Ok(Some(Range { file, from, to: mark, end: end.place })))
+    Ok(Ok(Found::Batches(Range { file, from, to: mark, end: end.place })))
 }
 
 /// `place`, or the end of the hole that begins there.

@@ -93,6 +93,20 @@ impl Writer {
         }
     }
 
+    pub(super) const fn head(&self) -> &Arc<Partition> {
+        &self.head
+    }
+
+    /// The file of the head partition.
+    pub(super) fn file(&self) -> &dyn File {
+        &*self.file
+    }
+
+    /// Takes what the head partition holds for not synced.
+    pub(super) fn expect_sync(&mut self) {
+        self.unsynced.push((Arc::clone(&self.head), Arc::clone(&self.file)));
+    }
+
     /// The offset that the next batch will get.
     pub(super) fn end(&self) -> u64 {
         self.head.start + self.place
@@ -159,7 +173,7 @@ impl Writer {
         self.place += bytes;
         let end = self.end();
         if !self.unsynced.last().is_some_and(|(last, _)| Arc::ptr_eq(last, &self.head)) {
-            self.unsynced.push((Arc::clone(&self.head), Arc::clone(&self.file)));
+            self.expect_sync();
         }
         match config.visibility() {
             Visibility::Written => self.head.publish(bytes, messages, time),
@@ -189,7 +203,7 @@ impl Writer {
         })
     }
 
-    /// Lets readers see what has been synced; returns whether anything new is to be seen.
+    /// Lets readers see what has been synced.
     pub(super) fn synced(&mut self, work: &SyncWork) {
         self.batches_synced = self.batches_synced.max(work.batches);
         while self.hidden.front().is_some_and(|batch| batch.end <= work.end) {

@@ -1,0 +1,267 @@
+//! The arguments of `log-cli`: the only file that knows the library which parses them.
+//!
+//! What comes out is plain: durations, sizes, positions and names that are right. A mistake is told on standard error
+//! as every other, and ends the run with [`Exit::Usage`].
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser, Subcommand};
+use logd_client::limits::{BATCH_BYTES_MAX, BATCH_BYTES_MIN};
+use logd_client::{ClientConfig, Position, RetryPolicy, TopicName};
+
+use crate::exit::{self, Exit};
+use crate::output::say;
+
+pub(crate) use clap_complete::Shell;
+
+/// Write messages to logd, read them back, and look at its topics.
+#[derive(Debug, Parser)]
+#[command(name = "log-cli", version, after_help = exit::help(), max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What is to be done.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Append messages to a topic, and print the offset of each batch.
+    #[command(visible_alias = "w", after_help = exit::help())]
+    Write(Write),
+    /// Print the messages of a topic, each as a line.
+    #[command(visible_alias = "r", after_help = exit::help())]
+    Read(Read),
+    /// List the topics: oldest offset, next offset, bytes, partitions.
+    Topics,
+    /// Print the offset that the next batch of a topic will get, and how many batches it has.
+    Head(Head),
+    /// Print the server's counters.
+    Stats,
+    /// Print the server's settings.
+    Config,
+    /// Ask the server for a sign of life, and print how long that took.
+    Ping,
+    /// Print the version of log-cli.
+    Version,
+    /// Print a script that completes log-cli's arguments in a shell.
+    Completions(Completions),
+}
+
+/// Options of every command.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Options of every command")]
+pub(crate) struct Common {
+    /// The server's address: a name or an IP address, and a port.
+    #[arg(long, global = true, env = "LOGD_HOST", default_value = ClientConfig::HOST_DEFAULT, value_name = "HOST:PORT")]
+    pub(crate) host: String,
+    /// How long the server can be silent while an answer is due, or take in nothing while there is something to send.
+    /// Every byte that moves starts the time anew.
+    #[arg(long, global = true, default_value = "15s", value_parser = time_limit, value_name = "TIME")]
+    pub(crate) timeout: Duration,
+    /// How long making a connection can take.
+    #[arg(long, global = true, default_value = "5s", value_parser = time_limit, value_name = "TIME")]
+    pub(crate) connect_timeout: Duration,
+    /// How long the server can be silent while an answer is due [default: --timeout].
+    #[arg(long, global = true, value_parser = time_limit, value_name = "TIME")]
+    pub(crate) read_timeout: Option<Duration>,
+    /// How long the server can take in nothing while there is something to send [default: --timeout].
+    #[arg(long, global = true, value_parser = time_limit, value_name = "TIME")]
+    pub(crate) write_timeout: Option<Duration>,
+    /// The most bytes of a batch that `write` makes, as `65536` or `64KiB`. A server that takes less is given less.
+    #[arg(long, global = true, default_value = "64KiB", value_parser = batch_bytes, value_name = "BYTES")]
+    pub(crate) batch_size: usize,
+    /// How long `write` waits for more lines before it sends a batch that is not full. `0s` sends what is at hand.
+    #[arg(long, global = true, default_value = "10ms", value_parser = humantime::parse_duration, value_name = "TIME")]
+    pub(crate) wait_interval: Duration,
+    /// Print at the end, on standard error, how many messages, batches and bytes were written or read. The bytes are
+    /// those of the messages, without line ends.
+    #[arg(short, long, global = true)]
+    pub(crate) count: bool,
+    /// Print on standard error what the client does. RUST_LOG chooses from it.
+    #[arg(short, long, global = true)]
+    pub(crate) verbose: bool,
+}
+
+/// Arguments of `write`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Write {
+    /// The messages. Without any, each line of --input is one, byte for byte: empty lines and `\r` are kept.
+    #[arg(conflicts_with = "input")]
+    pub(crate) messages: Vec<OsString>,
+    /// The topic to write to. It comes into being with its first batch.
+    #[arg(long, default_value = "default", value_name = "NAME")]
+    pub(crate) topic: TopicName,
+    /// Read lines from this file [default: standard input].
+    #[arg(long, value_name = "FILE")]
+    pub(crate) input: Option<PathBuf>,
+    /// Print the offsets to this file, which is made empty first [default: standard output].
+    #[arg(long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) retry: Retry,
+}
+
+/// Arguments of `read`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Read {
+    /// The topic to read.
+    #[arg(long, default_value = "default", value_name = "NAME")]
+    pub(crate) topic: TopicName,
+    /// Begin at the batch with this offset, or at one of its messages, as `--numbers` prints it [default: the oldest
+    /// message].
+    #[arg(long, value_name = "OFFSET[.DELTA]")]
+    pub(crate) offset: Option<Position>,
+    /// End after so many messages. 0 means no limit: read to the end of the topic.
+    #[arg(long, default_value_t = 0, value_name = "MESSAGES")]
+    pub(crate) limit: u64,
+    /// At the end of the topic, wait for more messages until interrupted. A topic that is not there yet is waited for.
+    #[arg(short = 'F', long, visible_alias = "follow")]
+    pub(crate) read_forever: bool,
+    /// Print `offset.delta` and a space before each message: where it is, as `--offset` takes it.
+    #[arg(short, long)]
+    pub(crate) numbers: bool,
+    #[command(flatten)]
+    pub(crate) retry: Retry,
+}
+
+/// What to do when a connection that was there is lost. The first is not tried again.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Retry {
+    /// How often in a row a lost connection is made anew [default: 9; with --read-forever, without end].
+    #[arg(long, value_name = "N")]
+    retries: Option<u32>,
+    /// The longest wait before the first retry. The actual one is a random part of it.
+    #[arg(long, default_value = "100ms", value_parser = humantime::parse_duration, value_name = "TIME")]
+    retry_interval: Duration,
+    /// By what the longest wait grows with each retry.
+    #[arg(long, default_value_t = 2.0, value_parser = multiplier, value_name = "FACTOR")]
+    retry_multiplier: f64,
+    /// What the longest wait grows to.
+    #[arg(long, default_value = "10s", value_parser = humantime::parse_duration, value_name = "TIME")]
+    retry_max_interval: Duration,
+}
+
+/// Arguments of `head`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Head {
+    /// The topic to look at.
+    #[arg(long, default_value = "default", value_name = "NAME")]
+    pub(crate) topic: TopicName,
+}
+
+/// Arguments of `completions`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Completions {
+    /// The shell.
+    pub(crate) shell: Shell,
+}
+
+impl Cli {
+    /// Parses the arguments, or prints the help, the version, or what is wrong with them.
+    pub(crate) fn parse_from(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, Exit> {
+        Self::try_parse_from(arguments).map_err(|error| match error.kind() {
+            ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+                // A reader that closed the pipe has had enough.
+                let _ = error.print();
+                Exit::Success
+            }
+            _ => {
+                let text = error.render().to_string();
+                say(&format!("log-cli: {}", text.strip_prefix("error: ").unwrap_or(&text)));
+                Exit::Usage
+            }
+        })
+    }
+}
+
+impl Common {
+    /// The client's settings. A failed connection is not tried again.
+    pub(crate) fn client_config(&self) -> ClientConfig {
+        ClientConfig::new(&self.host)
+            .connect_timeout(self.connect_timeout)
+            .read_timeout(self.read_timeout.unwrap_or(self.timeout))
+            .write_timeout(self.write_timeout.unwrap_or(self.timeout))
+            .retry(RetryPolicy::none())
+    }
+}
+
+impl Retry {
+    /// The policy, with so many retries where none were asked for; `None` means without end.
+    pub(crate) fn policy(&self, retries_default: Option<u32>) -> RetryPolicy {
+        RetryPolicy::default()
+            .attempts(self.retries.or(retries_default).map(|retries| retries.saturating_add(1)))
+            .interval(self.retry_interval)
+            .multiplier(self.retry_multiplier)
+            .max_interval(self.retry_max_interval)
+    }
+
+    /// How often in a row something is tried again that the client does not try again by itself.
+    pub(crate) fn retries(&self) -> u32 {
+        self.retries.unwrap_or(RETRIES_DEFAULT)
+    }
+
+    /// The wait before such a retry.
+    pub(crate) const fn interval(&self) -> Duration {
+        self.retry_interval
+    }
+}
+
+/// How often in a row a lost connection is made anew, unless the user says it.
+pub(crate) const RETRIES_DEFAULT: u32 = RetryPolicy::ATTEMPTS_DEFAULT - 1;
+
+/// The script that completes arguments in `shell`.
+pub(crate) fn completions(shell: Shell) -> Vec<u8> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "log-cli", &mut script);
+    script
+}
+
+fn time_limit(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(Duration::ZERO) => Err("it must be longer than zero".into()),
+        Ok(limit) => Ok(limit),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+fn multiplier(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(factor) if (1.0..=1000.0).contains(&factor) => Ok(factor),
+        Ok(_) => Err("it must be from 1 to 1000".into()),
+        Err(_) => Err("it is not a number".into()),
+    }
+}
+
+fn batch_bytes(text: &str) -> Result<usize, String> {
+    let bytes = size(text)
+        .ok_or("it is not a number of bytes: write `65536`, or with one of the units `B`, `KiB`, `MiB`")?;
+    if (BATCH_BYTES_MIN..=BATCH_BYTES_MAX).contains(&bytes) {
+        Ok(bytes)
+    } else {
+        Err(format!("it must be from {BATCH_BYTES_MIN} to {BATCH_BYTES_MAX} bytes"))
+    }
+}
+
+/// A number of bytes, with a unit or without. One that is too large for the machine is as large as can be.
+fn size(text: &str) -> Option<usize> {
+    let end = text.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(text.len());
+    let (digits, unit) = text.split_at_checked(end)?;
+    let factor = match unit.trim_start() {
+        "" | "B" => 1,
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        _ => return None,
+    };
+    if digits.is_empty() {
+        return None;
+    }
+    Some(digits.parse().unwrap_or(usize::MAX).saturating_mul(factor))
+}
+
+#[cfg(test)]
+mod tests;
