@@ -82,7 +82,7 @@ pub(crate) struct Common {
     /// those of the messages, without line ends.
     #[arg(short, long, global = true)]
     pub(crate) count: bool,
-    /// Print on standard error what the client does. RUST_LOG chooses from it.
+    /// Print on standard error what the client does. `RUST_LOG` chooses from it.
     #[arg(short, long, global = true)]
     pub(crate) verbose: bool,
 }

@@ -13,9 +13,9 @@ pub(crate) async fn connect(common: &Common) -> Result<Client, Failure> {
         let kind = error.kind();
         let failure = Failure::from(error);
         match kind {
-            ErrorKind::Connect => failure.and(
-                " (is logd running? start it with `logd`, or name another address with `--host`)",
-            ),
+            ErrorKind::Connect => {
+                failure.and(" (is logd running? start it with `logd`, or name another address with `--host`)")
+            }
             _ => failure,
         }
     })

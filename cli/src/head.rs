@@ -7,9 +7,10 @@ use crate::output::print;
 
 pub(crate) async fn run(common: &Common, args: &Head) -> Result<Exit, Failure> {
     let topic = &args.topic;
-    let head = connect(common).await?.head(topic).await.map_err(|error| {
-        if error.is_not_found() { no_topic(topic, &common.host) } else { error.into() }
-    })?;
+    let head =
+        connect(common).await?.head(topic).await.map_err(|error| {
+            if error.is_not_found() { no_topic(topic, &common.host) } else { error.into() }
+        })?;
     print(format!("next: {}\nbatches: {}\n", head.next, head.batches).as_bytes()).await?;
     Ok(Exit::Success)
 }

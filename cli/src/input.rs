@@ -130,7 +130,7 @@ mod tests {
     fn blocks_are_the_bytes_of_the_file() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("in");
-        let bytes: Vec<u8> = (0..3 * BLOCK_BYTES as u32 + 7).map(|number| number.to_le_bytes()[1]).collect();
+        let bytes: Vec<u8> = (0..=u8::MAX).cycle().step_by(7).take(3 * BLOCK_BYTES + 7).collect();
         std::fs::write(&path, &bytes).unwrap();
         let (mut input, _stop) = Source::open(Some(&path)).unwrap().start();
         let mut read = Vec::new();

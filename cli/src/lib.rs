@@ -77,18 +77,15 @@ fn trace() {
 async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
     let Cli { common, command } = cli;
     let mut signals = Signals::listen()?;
-    let answer = async {
-        match command {
-            Command::Write(args) => return write::run(&common, args, &mut signals).await,
-            Command::Read(args) => return read::run(&common, &args, &mut signals).await,
-            Command::Topics => signals.unless(topics::run(&common)).await,
-            Command::Head(args) => signals.unless(head::run(&common, &args)).await,
-            Command::Stats => signals.unless(stats::run(&common)).await,
-            Command::Config => signals.unless(config::run(&common)).await,
-            Command::Ping => signals.unless(ping::run(&common)).await,
-            Command::Version => signals.unless(version::run()).await,
-            Command::Completions(args) => signals.unless(completions::run(args.shell)).await,
-        }
-    };
-    answer.await
+    match command {
+        Command::Write(args) => write::run(&common, args, &mut signals).await,
+        Command::Read(args) => read::run(&common, &args, &mut signals).await,
+        Command::Topics => signals.unless(topics::run(&common)).await,
+        Command::Head(args) => signals.unless(head::run(&common, &args)).await,
+        Command::Stats => signals.unless(stats::run(&common)).await,
+        Command::Config => signals.unless(config::run(&common)).await,
+        Command::Ping => signals.unless(ping::run(&common)).await,
+        Command::Version => signals.unless(version::run()).await,
+        Command::Completions(args) => signals.unless(completions::run(args.shell)).await,
+    }
 }

@@ -128,7 +128,7 @@ pub(crate) async fn print(text: &[u8]) -> Result<(), Failure> {
 
 /// Keys and values, a line each.
 pub(crate) fn pairs(pairs: &[(String, String)]) -> String {
-    pairs.iter().map(|(key, value)| format!("{key}: {value}\n")).collect()
+    pairs.iter().flat_map(|(key, value)| [key.as_str(), ": ", value.as_str(), "\n"]).collect()
 }
 
 /// Says a sentence on standard error, after the program's name.

@@ -4,10 +4,11 @@
 //! output is not one, since the two would get in each other's way.
 
 use std::cell::Cell;
+use std::convert::Infallible;
 use std::io::{self, IsTerminal};
 use std::time::Duration;
 
-use tokio::time::{MissedTickBehavior, interval_at};
+use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 use crate::counts::Counts;
 use crate::output::say;
@@ -31,13 +32,13 @@ impl Progress {
     }
 
     /// Shows `counts` once a second. It never ends; drop it, and then [`Progress::clear`].
-    pub(crate) async fn run(&self, counts: &Counts) {
+    pub(crate) async fn run(&self, counts: &Counts) -> Infallible {
         if !self.wanted {
             return std::future::pending().await;
         }
-        let mut ticks = interval_at(tokio::time::Instant::now() + PERIOD, PERIOD);
+        let mut ticks = interval_at(Instant::now() + PERIOD, PERIOD);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut last = (tokio::time::Instant::now(), 0);
+        let mut last = (Instant::now(), 0);
         loop {
             let now = ticks.tick().await;
             let bytes = counts.bytes();

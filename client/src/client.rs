@@ -299,3 +299,6 @@ async fn read_batches(session: &mut Session, request: &Request<'_>) -> Result<Ba
 pub(crate) fn corrupt(offset: Offset, damage: BatchError) -> Error {
     Error::caused(ErrorKind::Corrupt, format!("the batch at offset `{offset}` is damaged"), damage)
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,6 +9,7 @@
 //! - After an error the connection cannot be used any further.
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use logd_protocol::limits::MOK_BYTES_MAX;
 use logd_protocol::{
     Batch, BatchError, Broken, Decoded, Offset, Reason, Response, decode_batch, decode_response,
 };
+use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -151,19 +153,24 @@ impl Connection {
         self.receive(missing.0, STREAM_BYTES, self.read_timeout).await
     }
 
-    /// Whether the peer has neither closed nor sent anything unasked.
+    /// Whether the peer has neither closed nor sent anything unasked, by what the system knows right now.
     ///
     /// What comes when nothing is due is a farewell: no answer that follows it could be told from it.
     pub(crate) fn is_quiet(&self) -> bool {
-        let read = self.stream.try_read(&mut [0]);
-        self.input.is_empty() && read.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+        // The runtime may not have seen yet what has come; the system is asked itself.
+        let peeked = SockRef::from(&self.stream).peek(&mut [MaybeUninit::uninit()]);
+        self.input.is_empty() && peeked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
     }
 
     /// Completes when the connection is no longer quiet. Nothing is lost when the future is dropped.
     pub(crate) async fn disturbed(&self) {
-        // What is reported as readable need not be: only the read tells, and clears the report.
         while self.is_quiet() {
             if self.stream.readable().await.is_err() {
+                return;
+            }
+            // What the runtime holds to be readable need not be any more; a read that finds nothing corrects it.
+            if !matches!(self.stream.try_read(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+            {
                 return;
             }
         }

@@ -282,3 +282,6 @@ const fn advice(reason: Reason) -> &'static str {
         _ => "",
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,7 +12,7 @@ const USAGE: i32 = 2;
 #[test]
 fn impossible_values_are_refused_by_name() {
     let impossible: &[(&str, &[&str])] = &[
-        ("--host", &["", "nonsense", "127.0.0.1", "127.0.0.1:99999", "127.0.0.1:x", ":1774"]),
+        ("--host", &["", "nonsense", "127.0.0.1", "127.0.0.1:99999", "127.0.0.1:x"]),
         ("--timeout", &["0s", "-1s", "x", "15", "", "999999999999999999999s", "48h"]),
         ("--idle-timeout", &["0s", "-1s", "x"]),
         ("--shutdown-timeout", &["0s", "-1s", "x"]),
@@ -28,11 +28,18 @@ fn impossible_values_are_refused_by_name() {
         ("--topics-whitelist", &["../x", "a,b/c", ".hidden"]),
         ("--max-connections", &["0", "-1", "x", "1000001"]),
     ];
+    let folder = tempfile::tempdir().expect("a directory can be made");
+    let workdir = folder.path().to_str().expect("the paths of tests are text");
     for (option, values) in impossible {
         for value in *values {
-            let refused = refusal(&[option, value], USAGE);
+            // Should the value be taken, the server must not be in the way of others.
+            let harmless = ["--host", "127.0.0.1:0", "--workdir", workdir];
+            let harmless = harmless.chunks(2).filter(|pair| pair.first() != Some(option)).flatten();
+            let given = format!("{option}={value}");
+            let arguments: Vec<&str> = harmless.copied().chain([given.as_str()]).collect();
+            let refused = refusal(&arguments, USAGE);
             let name = option.trim_start_matches('-');
-            assert!(refused.stderr.contains(name), "`{option} {value}`: it said:\n{}", refused.stderr);
+            assert!(refused.stderr.contains(name), "`{given}`: it said:\n{}", refused.stderr);
         }
     }
 }

@@ -58,6 +58,8 @@ fn build(package: &str, name: &str, profile_folder: &Path) {
 /// A command that is free of what the environment could say about logd.
 pub(crate) fn command(name: &str) -> Command {
     let mut command = Command::new(binary(name));
+    // A relative path, such as the default working directory, must not lead into the source.
+    command.current_dir(std::env::temp_dir());
     for (key, _) in std::env::vars_os() {
         if key
             .to_str()
@@ -115,7 +117,7 @@ pub(crate) fn run_command(mut command: Command, input: Option<Vec<u8>>, bound: D
     }
     let mut child = KillOnDrop(child);
     let mut status = None;
-    wait_until("the process ends", bound, || {
+    wait_until(&format!("`{command:?}` ends"), bound, || {
         status = child.0.try_wait().expect("a child can be waited for");
         status.is_some()
     });

@@ -2,6 +2,7 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::ops::Range;
 use std::time::Duration;
 
 use rustix::net::{AddressFamily, SocketType, sockopt};
@@ -17,8 +18,9 @@ const READ_BYTES: usize = 64 * 1024;
 #[derive(Debug)]
 pub struct RawPeer {
     stream: TcpStream,
-    /// Read from the stream, not yet asked for.
-    pending: Vec<u8>,
+    buffer: Vec<u8>,
+    /// What of the buffer has been read from the stream and not been asked for.
+    pending: Range<usize>,
 }
 
 impl RawPeer {
@@ -54,7 +56,11 @@ impl RawPeer {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(BOUND))?;
         stream.set_write_timeout(Some(BOUND))?;
-        Ok(Self { stream, pending: Vec::new() })
+        Ok(Self::over(stream))
+    }
+
+    fn over(stream: TcpStream) -> Self {
+        Self { stream, buffer: vec![0; READ_BYTES], pending: 0..0 }
     }
 
     /// Changes how long a read can take.
@@ -104,7 +110,7 @@ impl RawPeer {
     #[must_use]
     pub fn sender(&self) -> Self {
         let stream = self.stream.try_clone().expect("a descriptor for a second handle");
-        Self { stream, pending: Vec::new() }
+        Self::over(stream)
     }
 
     /// Sends no more; what arrives can still be read.
@@ -267,12 +273,12 @@ impl RawPeer {
     /// When the connection is reset, or nothing comes.
     pub fn read_some(&mut self, count: usize) -> io::Result<Vec<u8>> {
         if self.pending.is_empty() {
-            self.pending.resize(READ_BYTES, 0);
-            let read = self.stream.read(&mut self.pending);
-            self.pending.truncate(read.as_ref().map_or(0, |bytes| *bytes));
-            read?;
+            self.pending = 0..self.stream.read(&mut self.buffer)?;
         }
-        Ok(self.pending.drain(..count.min(self.pending.len())).collect())
+        let end = self.pending.end.min(self.pending.start.saturating_add(count));
+        let some = self.buffer.get(self.pending.start..end).unwrap_or_default().to_vec();
+        self.pending.start = end;
+        Ok(some)
     }
 
     /// Appends a batch and returns the offset that the server answers.

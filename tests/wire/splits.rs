@@ -1,6 +1,6 @@
 //! Requests that arrive in pieces: whatever the split, the answer is the same.
 
-use logd_tests::{RawPeer, TestServer};
+use logd_tests::{BOUND, RawPeer, TestServer, wait_until};
 
 use crate::{HELLO_WORLD, joined};
 
@@ -47,68 +47,85 @@ fn exchanges() -> Vec<(Vec<u8>, Vec<u8>, After)> {
 #[test]
 fn every_request_split_at_every_point_is_answered_the_same() {
     let server = TestServer::start(&[]);
-    let mut peer = server.peer();
-    peer.append(HELLO_WORLD);
+    server.peer().append(HELLO_WORLD);
+    let mut sender = Sender::new(&server);
     for (request, answer, after) in exchanges() {
         for at in 0..=request.len() {
             let (start, end) = request.split_at(at);
-            send_in_pieces(&mut peer, [start, end]);
-            peer.expect(&answer);
-            if after == After::Closed {
-                peer.expect_closed();
-                peer = server.peer();
-            }
+            sender.ask([start, end], &answer, after);
         }
     }
-    peer.ask(b"HEAD default\r\n", b"OK 60 1\r\n");
+    server.peer().ask(b"HEAD default\r\n", b"OK 60 1\r\n");
 }
 
 #[test]
 fn every_request_byte_by_byte_is_answered_the_same() {
     let server = TestServer::start(&[]);
-    let mut peer = server.peer();
-    peer.append(HELLO_WORLD);
+    server.peer().append(HELLO_WORLD);
+    let mut sender = Sender::new(&server);
     for (request, answer, after) in exchanges() {
-        send_in_pieces(&mut peer, request.chunks(1));
-        peer.expect(&answer);
-        if after == After::Closed {
-            peer.expect_closed();
-            peer = server.peer();
-        }
+        sender.ask(request.chunks(1), &answer, after);
     }
-    peer.ask(b"HEAD default\r\n", b"OK 60 1\r\n");
+    server.peer().ask(b"HEAD default\r\n", b"OK 60 1\r\n");
 }
 
 #[test]
 fn batch_split_at_every_point_is_stored_whole() {
     let server = TestServer::start(&[]);
-    let mut peer = server.peer();
+    let mut sender = Sender::new(&server);
     for at in 0..=HELLO_WORLD.len() {
         let (start, end) = HELLO_WORLD.split_at(at);
-        send_in_pieces(&mut peer, [start, end]);
-        peer.expect(format!("OK {} 1\r\n", at * 60).as_bytes());
+        sender.ask([start, end], format!("OK {} 1\r\n", at * 60).as_bytes(), After::Usable);
     }
-    send_in_pieces(&mut peer, HELLO_WORLD.chunks(1));
-    peer.expect(b"OK 3660 1\r\n");
-    peer.ask(b"READ default 3660 1\r\n", &joined(&[b"OK 3660 1\r\n", HELLO_WORLD]));
+    sender.ask(HELLO_WORLD.chunks(1), b"OK 3660 1\r\n", After::Usable);
+    server.peer().ask(b"READ default 3660 1\r\n", &joined(&[b"OK 3660 1\r\n", HELLO_WORLD]));
 }
 
 #[test]
 fn passed_over_body_in_pieces_ends_where_it_should() {
     let server = TestServer::start(&["--batch-size", "512"]);
-    let mut peer = server.peer();
+    let mut sender = Sender::new(&server);
     let sent = joined(&[b"BATCH 600 default 1 1\r\n", &[b'\n'; 600], b"PING\r\n"]);
     for at in 0..=sent.len() {
         let (start, end) = sent.split_at(at);
-        send_in_pieces(&mut peer, [start, end]);
-        peer.expect(b"ERR too large\r\nOK\r\n");
+        sender.ask([start, end], b"ERR too large\r\nOK\r\n", After::Usable);
     }
 }
 
-/// Sends each piece after the server has read the one before.
-fn send_in_pieces<'a>(peer: &mut RawPeer, pieces: impl IntoIterator<Item = &'a [u8]>) {
-    for piece in pieces {
-        peer.wait_until_taken();
-        peer.send(piece);
+/// Sends requests in pieces, each after the server has read the one before, by its counter `bytes.in`.
+struct Sender<'a> {
+    server: &'a TestServer,
+    peer: RawPeer,
+    /// Asks for the counters.
+    observer: RawPeer,
+    /// What `bytes.in` is when everything has been read.
+    sent: u64,
+}
+
+impl<'a> Sender<'a> {
+    fn new(server: &'a TestServer) -> Self {
+        let mut observer = server.peer();
+        let sent = observer.stats().count("bytes.in");
+        Self { server, peer: server.peer(), observer, sent }
+    }
+
+    fn ask<'p>(&mut self, pieces: impl IntoIterator<Item = &'p [u8]>, answer: &[u8], after: After) {
+        for piece in pieces {
+            self.wait_until_read();
+            self.peer.send(piece);
+            self.sent += piece.len() as u64;
+        }
+        self.peer.expect(answer);
+        if after == After::Closed {
+            self.peer.expect_closed();
+            self.peer = self.server.peer();
+        }
+    }
+
+    fn wait_until_read(&mut self) {
+        wait_until("the server has read what was sent", BOUND, || {
+            self.sent += "STATS\r\n".len() as u64;
+            self.observer.stats().count("bytes.in") >= self.sent
+        });
     }
 }

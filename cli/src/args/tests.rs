@@ -18,11 +18,14 @@ fn definition_is_consistent() {
 
 #[test]
 fn sizes_are_plain_or_have_a_unit() {
-    for (text, bytes) in [("512", 512), ("512B", 512), ("64KiB", 65536), ("64 KiB", 65536), ("1MiB", 1 << 20)] {
+    for (text, bytes) in [("512", 512), ("512B", 512), ("64KiB", 65536), ("64 KiB", 65536), ("1MiB", 1 << 20)]
+    {
         assert_eq!(batch_bytes(text), Ok(bytes), "{text:?}");
     }
     assert_eq!(batch_bytes("64MiB"), Ok(BATCH_BYTES_MAX));
-    for text in ["", "KiB", "-1", "1.5KiB", "64kb", "64 K", "0x200", "511", "65MiB", "99999999999999999999MiB"] {
+    for text in
+        ["", "KiB", "-1", "1.5KiB", "64kb", "64 K", "0x200", "511", "65MiB", "99999999999999999999MiB"]
+    {
         assert!(batch_bytes(text).is_err(), "{text:?} was taken for a size");
     }
 }
@@ -45,9 +48,7 @@ fn multiplier_is_at_least_one() {
 
 #[test]
 fn common_options_can_stand_before_and_after_the_command() {
-    for arguments in
-        [["--batch-size", "1KiB", "-c", "read"], ["read", "--batch-size", "1KiB", "-c"]]
-    {
+    for arguments in [["--batch-size", "1KiB", "-c", "read"], ["read", "--batch-size", "1KiB", "-c"]] {
         let common = parse(&arguments).unwrap().common;
         assert_eq!((common.batch_size, common.count, common.verbose), (1024, true, false));
     }
@@ -59,7 +60,10 @@ fn offset_is_a_batch_or_a_message_in_it() {
     assert_eq!(read(&["read", "--offset", "60"]).offset, Some("60.0".parse().unwrap()));
     assert_eq!(read(&["read", "--offset", "60.14"]).offset, Some("60.14".parse().unwrap()));
     for offset in ["60.", "-1", "x", "18446744073709551616"] {
-        assert!(parse(&["read", &format!("--offset={offset}")]).is_err(), "{offset:?} was taken for an offset");
+        assert!(
+            parse(&["read", &format!("--offset={offset}")]).is_err(),
+            "{offset:?} was taken for an offset"
+        );
     }
 }
 

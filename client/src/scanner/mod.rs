@@ -298,3 +298,6 @@ impl Drop for Scanner {
         self.task.abort();
     }
 }
+
+#[cfg(test)]
+mod tests;

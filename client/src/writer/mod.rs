@@ -292,3 +292,6 @@ impl Writer {
         self.handle.shared.retry(failed)
     }
 }
+
+#[cfg(test)]
+mod tests;

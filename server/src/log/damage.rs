@@ -3,13 +3,13 @@
 //! A message may hold the bytes of whole batches, so what looks like a batch behind damage may be a part of the damaged
 //! one. What is left of the damaged batch is asked first, and only what it cannot answer is guessed:
 //!
-//! 1. Its envelope says where it ends, and its messages' frames lead there too. Where a valid batch starts there, that
-//!    is the next one. Where another damaged one starts, that one is asked in turn.
+//! 1. If its envelope can be read, it says where the batch ends, and so do the frames of its messages. Where a valid
+//!    batch starts there, that is the next one. Where another damaged one starts, that one is asked in turn.
 //! 2. If it reaches up to the end of the partition or, by its envelope and its last frame, beyond it, nothing follows.
 //! 3. Otherwise every `BATCH ` that follows is tried; messages whose frames are whole are stepped over. The row of
-//!    batches that begins there counts unless it ends like the contents of a message, in `\r\n`. It does not count
-//!    either if it ends in zeros and does not begin behind zeros: so look the remains of a large batch whose beginning
-//!    and end a power cut has taken.
+//!    batches that begins there counts unless it ends as the contents of a message do, before `\r\n`. Nor does it count
+//!    if it ends in the midst of what a power cut has taken, in zeros up to the end of a sector, and does not begin
+//!    behind such: that is what a large batch whose beginning is lost looks like.
 
 use std::io;
 
@@ -25,14 +25,13 @@ const FRAME: &[u8] = b"MSG ";
 /// The longest header of a message: `MSG `, twenty digits, `\r\n`.
 const FRAME_BYTES_MAX: usize = 26;
 
-/// What is left of a batch says about where it ends.
-struct Remains {
-    /// Its end, by its envelope.
-    said: Option<u64>,
-    /// The end of the whole frames that follow its first line, if there is one.
-    framed: Option<u64>,
-    /// Whether the frame after these is longer than what is left of the partition.
-    overruns: bool,
+/// The bytes that a disk writes as a whole, at least.
+const SECTOR_BYTES: u64 = 512;
+
+/// Where a batch lies, by its envelope.
+struct Extent {
+    body: u64,
+    end: u64,
 }
 
 /// A message at a place.
@@ -49,59 +48,47 @@ impl Window<'_> {
     /// Where the next batch starts behind the damage at `at`.
     pub(super) fn batch_behind(&mut self, mut at: u64) -> io::Result<Option<u64>> {
         loop {
-            let Remains { said, framed, overruns } = self.remains(at)?;
-            for end in [said, framed].into_iter().flatten() {
+            let Some(Extent { body, end: said }) = self.extent(at)? else { return self.search(at + 1) };
+            let (framed, overruns) = self.frames_end(body)?;
+            for end in [said, framed] {
                 if self.valid_batch(end)?.is_some() {
                     return Ok(Some(end));
                 }
             }
-            if said.is_some_and(|said| said == self.end || (said > self.end && overruns)) {
+            if said == self.end || (said > self.end && overruns) {
                 return Ok(None);
             }
-            if let Some(next) = self.next_damaged([said, framed])? {
-                at = next;
-                continue;
+            if self.extent(said)?.is_some() {
+                at = said;
+            } else if self.extent(framed)?.is_some() {
+                at = framed;
+            } else {
+                let is_believed = said < self.end && framed <= said;
+                return self.search(if is_believed { said } else { framed });
             }
-            let is_believed = |said: &u64| *said < self.end && framed.is_none_or(|framed| framed <= *said);
-            let from = said.filter(is_believed).or(framed).unwrap_or(at + 1);
-            return self.search(from);
         }
     }
 
-    /// The first of these places at which a batch starts by its envelope, though it is not valid.
-    fn next_damaged(&mut self, places: [Option<u64>; 2]) -> io::Result<Option<u64>> {
-        for place in places.into_iter().flatten() {
-            if self.said_end(place)?.is_some() {
-                return Ok(Some(place));
-            }
-        }
-        Ok(None)
+    /// Where the batch at `place` lies, if its envelope can be read.
+    fn extent(&mut self, place: u64) -> io::Result<Option<Extent>> {
+        let Decoded::Whole { value, bytes } = decode_envelope(self.at_least(place, LINE_BYTES_MAX)?) else {
+            return Ok(None);
+        };
+        let body = place.saturating_add(bytes as u64);
+        let end = body.checked_add(value.body_bytes).filter(|_| value.body_bytes <= BYTES_MAX as u64);
+        Ok(end.map(|end| Extent { body, end }))
     }
 
-    fn remains(&mut self, at: u64) -> io::Result<Remains> {
-        let said = self.said_end(at)?;
-        let line = self.at_least(at, LINE_BYTES_MAX)?;
-        let window = line.get(..LINE_BYTES_MAX).unwrap_or(line);
-        let line_end = memmem::find(window, b"\r\n").map(|end| at + end as u64 + 2);
-        let Some(body) = line_end else { return Ok(Remains { said, framed: None, overruns: false }) };
-        let mut end = body;
-        let overruns = loop {
+    /// Where the row of whole messages ends that begins at `place`, and whether one follows that is longer than what
+    /// is left of the partition.
+    fn frames_end(&mut self, place: u64) -> io::Result<(u64, bool)> {
+        let mut end = place;
+        loop {
             match self.frame(end)? {
                 Frame::Whole(next) => end = next,
-                Frame::Overruns => break true,
-                Frame::Absent => break false,
+                Frame::Overruns => return Ok((end, true)),
+                Frame::Absent => return Ok((end, false)),
             }
-        };
-        Ok(Remains { said, framed: (end > body).then_some(end), overruns })
-    }
-
-    /// The end of the batch at `place` by its envelope, if there is one that can be read.
-    fn said_end(&mut self, place: u64) -> io::Result<Option<u64>> {
-        match decode_envelope(self.at_least(place, LINE_BYTES_MAX)?) {
-            Decoded::Whole { value, bytes } if value.body_bytes <= BYTES_MAX as u64 => {
-                Ok(place.checked_add(bytes as u64 + value.body_bytes))
-            }
-            _ => Ok(None),
         }
     }
 
@@ -156,8 +143,8 @@ impl Window<'_> {
         let mut end = place + bytes;
         // A row that is longer than the longest message cannot be inside one.
         while end - place <= BYTES_MAX as u64 {
-            match self.said_end(end)? {
-                Some(next) if next <= self.end => end = next,
+            match self.extent(end)? {
+                Some(next) if next.end <= self.end => end = next.end,
                 _ => break,
             }
         }
@@ -169,10 +156,22 @@ impl Window<'_> {
         if end - start > BYTES_MAX as u64 {
             return Ok(false);
         }
-        let is_behind_zeros = start.checked_sub(1).map(|before| self.at_least(before, 1)).transpose()?;
-        let is_behind_zeros = is_behind_zeros.is_some_and(|bytes| bytes.starts_with(b"\0"));
-        let behind = self.at_least(end, 2)?;
-        Ok(behind.starts_with(b"\r\n") || (behind.starts_with(b"\0") && !is_behind_zeros))
+        if self.at_least(end, 2)?.starts_with(b"\r\n") {
+            return Ok(true);
+        }
+        let is_behind_loss = match start.checked_sub(1) {
+            Some(before) => self.at_least(before, 1)?.starts_with(b"\0"),
+            None => false,
+        };
+        Ok(!is_behind_loss && self.is_lost(end)?)
+    }
+
+    /// Whether there are only zeros from `place` to the end of a sector.
+    fn is_lost(&mut self, place: u64) -> io::Result<bool> {
+        let bytes = usize::try_from(SECTOR_BYTES - place % SECTOR_BYTES).unwrap_or_default();
+        let rest = self.at_least(place, bytes)?;
+        let sector = rest.get(..bytes).unwrap_or(rest);
+        Ok(!sector.is_empty() && sector.iter().all(|byte| *byte == 0))
     }
 }
 

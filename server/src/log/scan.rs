@@ -12,7 +12,7 @@ use logd_protocol::{Decoded, RawBatch, decode_batch};
 use super::index::{HOLES_MAX, Index};
 use crate::disk::File;
 
-/// How much is read at once at least.
+/// How much is read at once where all is read.
 const WINDOW_BYTES: usize = 1024 * 1024;
 
 /// The largest batch that is recognised: whatever the server's limit is now, it may have been larger before.
@@ -31,7 +31,7 @@ pub(super) struct Scan {
 ///
 /// The batches found are said to have arrived at `time`.
 pub(super) fn scan(file: &dyn File, mut index: Index, end: u64, time: u64) -> io::Result<Scan> {
-    let mut window = Window { file, end, bytes: Vec::new(), place: 0 };
+    let mut window = Window { file, end, bytes_min: WINDOW_BYTES, bytes: Vec::new(), place: 0 };
     loop {
         let at = index.end().place;
         if at >= end {
@@ -50,9 +50,17 @@ pub(super) fn scan(file: &dyn File, mut index: Index, end: u64, time: u64) -> io
     }
 }
 
+/// Whether a valid batch starts at `place` of the partition, which ends at `end`.
+pub(super) fn is_valid_at(file: &dyn File, place: u64, end: u64) -> io::Result<bool> {
+    let mut window = Window { file, end, bytes_min: LINE_BYTES_MAX, bytes: Vec::new(), place: 0 };
+    Ok(window.valid_batch(place)?.is_some())
+}
+
 /// The part of a partition that is in memory.
 pub(super) struct Window<'a> {
     file: &'a dyn File,
+    /// How much is read at once at least.
+    bytes_min: usize,
     /// Where the partition ends.
     pub(super) end: u64,
     bytes: Vec<u8>,
@@ -105,7 +113,7 @@ impl Window<'_> {
 
     fn fill(&mut self, place: u64, bytes: usize) -> io::Result<()> {
         let left = usize::try_from(self.end.saturating_sub(place)).unwrap_or(usize::MAX);
-        self.bytes.resize(bytes.max(WINDOW_BYTES).min(left), 0);
+        self.bytes.resize(bytes.max(self.bytes_min).min(left), 0);
         self.place = place;
         let read = self.file.read_full_at(&mut self.bytes, place)?;
         if read < self.bytes.len() {

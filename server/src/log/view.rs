@@ -8,6 +8,7 @@ use logd_protocol::Offset;
 use super::error::ReadError;
 use super::index::{Hole, Mark};
 use super::partition::Partition;
+use super::scan::is_valid_at;
 use super::walk::{Walk, WalkError};
 use crate::disk::File;
 
@@ -165,6 +166,14 @@ struct Range {
     end: u64,
 }
 
+impl Range {
+    /// Marks come from the index and from envelopes: an envelope that is damaged can contradict the index.
+    fn new(file: Arc<dyn File>, from: Mark, to: Mark, end: u64) -> Result<Self, WalkError> {
+        let is_ordered = from.place < to.place && from.batches < to.batches && from.messages <= to.messages;
+        if is_ordered { Ok(Self { file, from, to, end }) } else { Err(WalkError::Damaged) }
+    }
+}
+
 /// Selects in one partition. An index that does not fit its partition is rebuilt, once.
 fn select_in(
     partition: &Partition,
@@ -211,17 +220,26 @@ fn try_select(
     }
     let stop = holes.iter().find(|hole| hole.from >= place).map_or(end.place, |hole| hole.from);
     let mut walk = Walk::new(&*file, end.place, scratch);
+    let mut before = None;
     while mark.place < place {
+        before = Some(mark.place);
         walk.step(&mut mark)?;
         mark.place = behind_hole(&holes, mark.place);
     }
     if mark.place > place {
-        return Ok(Err(ReadError::NotFound));
+        return match before {
+            _ if is_in_hole(&holes, place) => Ok(Err(ReadError::NotFound)),
+            // The batch before says that it is longer. That is so only if it is not damaged.
+            Some(before) if is_valid_at(&*file, before, end.place).map_err(WalkError::Io)? => {
+                Ok(Err(ReadError::NotFound))
+            }
+            _ => Err(WalkError::Damaged),
+        };
     }
     let from = mark;
     let wanted = from.messages.saturating_add(messages);
     if end.messages < wanted && stop == end.place {
-        return Ok(Ok(Found::Batches(Range { file, from, to: end, end: end.place })));
+        return Range::new(file, from, end, end.place).map(|range| Ok(Found::Batches(range)));
     }
     let near = partition.look_up(|index| index.mark_reaching(wanted)).map_err(WalkError::Io)?;
     // Behind a hole the marks count on; only what is before the next hole can be sent.
@@ -234,7 +252,10 @@ fn try_select(
     while mark.place < stop && (mark.messages < wanted || mark.place == from.place) {
         walk.step(&mut mark)?;
     }
-    Ok(Ok(Found::Batches(Range { file, from, to: mark, end: end.place })))
+    if mark.place > stop {
+        return Err(WalkError::Damaged);
+    }
+    Range::new(file, from, mark, end.place).map(|range| Ok(Found::Batches(range)))
 }
 
 /// `place`, or the end of the hole that begins there.
@@ -243,4 +264,9 @@ fn behind_hole(holes: &[Hole], place: u64) -> u64 {
         Ok(found) => holes.get(found).map_or(place, |hole| hole.to),
         Err(_) => place,
     }
+}
+
+fn is_in_hole(holes: &[Hole], place: u64) -> bool {
+    let behind = holes.partition_point(|hole| hole.from <= place);
+    behind.checked_sub(1).and_then(|last| holes.get(last)).is_some_and(|hole| place < hole.to)
 }
