@@ -4,6 +4,7 @@
 //! as every other, and ends the run with [`Exit::Usage`].
 
 use std::ffi::OsString;
+use std::net::Ipv6Addr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -57,7 +58,7 @@ pub(crate) enum Command {
 #[command(next_help_heading = "Options of every command")]
 pub(crate) struct Common {
     /// The server's address: a name or an IP address, and a port.
-    #[arg(long, global = true, env = "LOGD_HOST", default_value = ClientConfig::HOST_DEFAULT, value_name = "HOST:PORT")]
+    #[arg(long, global = true, env = "LOGD_HOST", default_value = ClientConfig::HOST_DEFAULT, value_parser = host, value_name = "HOST:PORT")]
     pub(crate) host: String,
     /// How long the server can be silent while an answer is due, or take in nothing while there is something to send.
     /// Every byte that moves starts the time anew.
@@ -219,6 +220,22 @@ pub(crate) fn completions(shell: Shell) -> Vec<u8> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "log-cli", &mut script);
     script
+}
+
+/// A name or an address, which is not looked up yet, and a port.
+fn host(text: &str) -> Result<String, String> {
+    match text.rsplit_once(':') {
+        Some((host, port)) if is_host(host) && port.parse::<u16>().is_ok_and(|port| port != 0) => {
+            Ok(text.into())
+        }
+        _ => Err(format!("it must be a host and a port, as `{}`", ClientConfig::HOST_DEFAULT)),
+    }
+}
+
+/// Whether what stands before the port can be a host: an IPv6 address must be in brackets.
+fn is_host(text: &str) -> bool {
+    let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    bare.map_or(!text.is_empty() && !text.contains(':'), |address| address.parse::<Ipv6Addr>().is_ok())
 }
 
 fn time_limit(text: &str) -> Result<Duration, String> {

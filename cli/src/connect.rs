@@ -3,6 +3,7 @@
 //! It is not tried again: a user at a terminal wants to know at once that nothing listens, and where.
 
 use logd_client::{Client, ErrorKind, ServerSettings};
+use tracing::debug;
 
 use crate::args::Common;
 use crate::exit::Failure;
@@ -25,6 +26,7 @@ pub(crate) async fn connect(common: &Common) -> Result<Client, Failure> {
 pub(crate) async fn settings(common: &Common) -> Result<ServerSettings, Failure> {
     let mut client = connect(common).await?;
     let settings = client.server_config().await?;
+    debug!(host = common.host, version = settings.version, features = ?settings.features, "the server is there");
     // The answer has come, and the connection ends in any case.
     let _ = client.close().await;
     Ok(settings)

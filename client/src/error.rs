@@ -86,7 +86,7 @@ impl Error {
             ErrorKind::Connect
                 | ErrorKind::TimedOut
                 | ErrorKind::Disconnected
-                | ErrorKind::Server(Reason::TooManyConnections | Reason::ShuttingDown)
+                | ErrorKind::Server(Reason::TooManyConnections | Reason::TimedOut | Reason::ShuttingDown)
         )
     }
 

@@ -101,10 +101,9 @@ impl Wire {
 
 /// Waits for `future` for as long as a step can take.
 pub(crate) async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
-    match tokio::time::timeout(STEP_TIMEOUT, future).await {
-        Ok(value) => value,
-        Err(_) => panic!("nothing came for {STEP_TIMEOUT:?} while waiting for {what}"),
-    }
+    tokio::time::timeout(STEP_TIMEOUT, future)
+        .await
+        .unwrap_or_else(|_| panic!("nothing came for {STEP_TIMEOUT:?} while waiting for {what}"))
 }
 
 /// A batch of these messages for the topic `default`.

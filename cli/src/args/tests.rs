@@ -17,6 +17,16 @@ fn definition_is_consistent() {
 }
 
 #[test]
+fn host_has_a_port() {
+    for text in ["127.0.0.1:1774", "logs.example.org:1", "[::1]:65535"] {
+        assert_eq!(host(text).as_deref(), Ok(text));
+    }
+    for text in ["", "127.0.0.1", ":1774", "logs:", "logs:0", "logs:65536", "::1", "::1:1774", "[x]:1"] {
+        assert!(host(text).is_err(), "{text:?} was taken for a host and a port");
+    }
+}
+
+#[test]
 fn sizes_are_plain_or_have_a_unit() {
     for (text, bytes) in [("512", 512), ("512B", 512), ("64KiB", 65536), ("64 KiB", 65536), ("1MiB", 1 << 20)]
     {

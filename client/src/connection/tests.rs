@@ -35,7 +35,7 @@ async fn an_answer_is_the_same_however_it_is_split() {
         let (mut connection, mut wire) = pair(|config| config).await;
         wire.send(&bytes[..split]).await;
         // The first part is in before the second is sent: the decoder sees the split.
-        let (first, _) = tokio::join!(connection.reply(Duration::ZERO), async {
+        let (first, ()) = tokio::join!(connection.reply(Duration::ZERO), async {
             tokio::task::yield_now().await;
             wire.send(&bytes[split..]).await;
         });

@@ -6,10 +6,10 @@
 //! 1. If its envelope can be read, it says where the batch ends, and so do the frames of its messages. Where a valid
 //!    batch starts there, that is the next one. Where another damaged one starts, that one is asked in turn.
 //! 2. If it reaches up to the end of the partition or, by its envelope and its last frame, beyond it, nothing follows.
-//! 3. Otherwise every `BATCH ` that follows is tried; messages whose frames are whole are stepped over. The row of
-//!    batches that begins there counts unless it ends as the contents of a message do, before `\r\n`. Nor does it count
-//!    if it ends in the midst of what a power cut has taken, in zeros up to the end of a sector, and does not begin
-//!    behind such: that is what a large batch whose beginning is lost looks like.
+//! 3. Otherwise every envelope that follows is tried; messages whose frames are whole are stepped over. The row of
+//!    batches that begins there, some of them perhaps damaged, counts unless it ends as the contents of a message do, before `\r\n`. Nor does it count
+//!    if it ends before zeros, which a power cut leaves, and does not begin behind them: that is what a large batch looks
+//!    like whose beginning and end are lost.
 
 use std::io;
 
@@ -25,8 +25,8 @@ const FRAME: &[u8] = b"MSG ";
 /// The longest header of a message: `MSG `, twenty digits, `\r\n`.
 const FRAME_BYTES_MAX: usize = 26;
 
-/// The bytes that a disk writes as a whole, at least.
-const SECTOR_BYTES: u64 = 512;
+/// Where the end of an envelope is looked for: few are longer.
+const ENVELOPE_BYTES: usize = 512;
 
 /// Where a batch lies, by its envelope.
 struct Extent {
@@ -48,25 +48,36 @@ impl Window<'_> {
     /// Where the next batch starts behind the damage at `at`.
     pub(super) fn batch_behind(&mut self, mut at: u64) -> io::Result<Option<u64>> {
         loop {
-            let Some(Extent { body, end: said }) = self.extent(at)? else { return self.search(at + 1) };
-            let (framed, overruns) = self.frames_end(body)?;
-            for end in [said, framed] {
-                if self.valid_batch(end)?.is_some() {
-                    return Ok(Some(end));
-                }
-            }
-            if said == self.end || (said > self.end && overruns) {
-                return Ok(None);
-            }
-            if self.extent(said)?.is_some() {
-                at = said;
-            } else if self.extent(framed)?.is_some() {
-                at = framed;
-            } else {
-                let is_believed = said < self.end && framed <= said;
-                return self.search(if is_believed { said } else { framed });
+            let next = match self.extent(at)? {
+                Some(extent) => self.behind(&extent)?,
+                None => self.search(at + 1)?,
+            };
+            match next {
+                Some(next) if self.valid_batch(next)?.is_none() => at = next,
+                found => return Ok(found),
             }
         }
+    }
+
+    /// Where the next batch starts, valid or not, behind a damaged one whose envelope can be read.
+    fn behind(&mut self, damaged: &Extent) -> io::Result<Option<u64>> {
+        let said = damaged.end;
+        let (framed, overruns) = self.frames_end(damaged.body)?;
+        for end in [said, framed] {
+            if self.valid_batch(end)?.is_some() {
+                return Ok(Some(end));
+            }
+        }
+        if said == self.end || (said > self.end && overruns) {
+            return Ok(None);
+        }
+        for end in [said, framed] {
+            if self.extent(end)?.is_some() {
+                return Ok(Some(end));
+            }
+        }
+        let is_believed = said < self.end && framed <= said;
+        self.search(if is_believed { said } else { framed })
     }
 
     /// Where the batch at `place` lies, if its envelope can be read.
@@ -103,7 +114,7 @@ impl Window<'_> {
         Ok(if is_ended { Frame::Whole(end) } else { Frame::Absent })
     }
 
-    /// The first batch from `from` on that does not look like a part of a message.
+    /// The first batch from `from` on, valid or not, that does not look like a part of a message.
     fn search(&mut self, mut from: u64) -> io::Result<Option<u64>> {
         while let Some(place) = self.next_keyword(from)? {
             if let Frame::Whole(end) = self.frame(place)? {
@@ -137,10 +148,14 @@ impl Window<'_> {
         Ok(None)
     }
 
-    /// Where the row of batches ends that begins at `place` with a valid one; damaged ones with envelopes belong to it.
+    /// Where the row of batches ends that begins at `place`, if one begins there: valid, or at least with a message.
     fn row_end(&mut self, place: u64) -> io::Result<Option<u64>> {
-        let Some((bytes, _)) = self.valid_batch(place)? else { return Ok(None) };
-        let mut end = place + bytes;
+        let Some(first) = self.extent(place)? else { return Ok(None) };
+        let has_message = frame_end(self.at_least(first.body, FRAME_BYTES_MAX)?, 0).is_some();
+        if !(has_message || self.valid_batch(place)?.is_some()) {
+            return Ok(None);
+        }
+        let mut end = first.end.min(self.end);
         // A row that is longer than the longest message cannot be inside one.
         while end - place <= BYTES_MAX as u64 {
             match self.extent(end)? {
@@ -166,12 +181,11 @@ impl Window<'_> {
         Ok(!is_behind_loss && self.is_lost(end)?)
     }
 
-    /// Whether there are only zeros from `place` to the end of a sector.
+    /// Whether zeros are at `place`, or cut off the envelope that begins there.
     fn is_lost(&mut self, place: u64) -> io::Result<bool> {
-        let bytes = usize::try_from(SECTOR_BYTES - place % SECTOR_BYTES).unwrap_or_default();
-        let rest = self.at_least(place, bytes)?;
-        let sector = rest.get(..bytes).unwrap_or(rest);
-        Ok(!sector.is_empty() && sector.iter().all(|byte| *byte == 0))
+        let bytes = self.at_least(place, ENVELOPE_BYTES)?;
+        let window = bytes.get(..ENVELOPE_BYTES).unwrap_or(bytes);
+        Ok(memchr2(0, b'\n', window).is_some_and(|found| window.get(found) == Some(&0)))
     }
 }
 

@@ -62,6 +62,12 @@ impl Index {
         &self.holes
     }
 
+    /// The memory that the index takes beside itself, in bytes.
+    #[cfg(test)]
+    pub(super) fn memory_bytes(&self) -> usize {
+        self.entries.capacity() * size_of::<Mark>() + self.holes.len() * size_of::<Hole>()
+    }
+
     /// Adds a batch at the end.
     pub(super) fn push(&mut self, bytes: u64, messages: u64, time: u64) {
         let is_entry = self.entries.last().is_none_or(|last| {

@@ -131,7 +131,9 @@ impl Log {
         let is_maintenance_due = writer.is_full_for(bytes, &self.config);
         if is_maintenance_due {
             let (head, completed) = writer.rotate(&self.disk, &self.dir)?;
-            self.add_partition(head, completed);
+            for dropped in self.add_partition(head, completed) {
+                writer.forget(&dropped);
+            }
         }
         let written = writer.write(batch.bytes(), batch.messages(), time, &self.config)?;
         drop(writer);

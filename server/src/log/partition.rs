@@ -100,7 +100,7 @@ impl Partition {
         };
         let index = match self.read_index() {
             Ok(index) if index.end() == end => index,
-            Ok(_) | Err(_) => self.scanned(end.place)?,
+            Ok(_) | Err(_) => self.rebuilt(end.place)?,
         };
         let found = look(&index);
         *state = State::Loaded(index);
@@ -114,11 +114,15 @@ impl Partition {
             State::Loaded(index) => index.end(),
             State::OnDisk(end) => *end,
         };
+        *state = State::Loaded(self.rebuilt(end.place)?);
+        Ok(())
+    }
+
+    fn rebuilt(&self, bytes: u64) -> io::Result<Index> {
         tracing::warn!(partition = %self.name.log(&self.dir).display(), "the index does not fit the partition: it is made anew");
         // The next open makes it anew, too, and reports what is damaged.
         self.remove_index()?;
-        *state = State::Loaded(self.scanned(end.place)?);
-        Ok(())
+        self.scanned(bytes)
     }
 
     /// The index of the first `bytes` bytes, which are all there will be: what is no batch at their end is a hole.

@@ -27,29 +27,32 @@ impl Retired {
 }
 
 impl Log {
-    /// Puts a new head behind the partition that was completed, and drops what is too old. The writer is locked.
-    pub(super) fn add_partition(&self, head: Arc<Partition>, completed: Completed) {
+    /// Puts a new head behind the partition that was completed, and drops what is too old, which it returns. The
+    /// writer is locked.
+    pub(super) fn add_partition(&self, head: Arc<Partition>, completed: Completed) -> Vec<Arc<Partition>> {
         {
             let mut partitions = self.partitions.write().unwrap_or_else(PoisonError::into_inner);
             *partitions = partitions.iter().cloned().chain(std::iter::once(head)).collect();
         }
         lock(&self.retired).unsealed.push_back(completed);
-        self.drop_oldest();
+        self.drop_oldest()
     }
 
     /// Takes the partitions out of view that are more than there may be. Who is reading them reads on.
-    pub(super) fn drop_oldest(&self) {
+    pub(super) fn drop_oldest(&self) -> Vec<Arc<Partition>> {
         let mut partitions = self.partitions.write().unwrap_or_else(PoisonError::into_inner);
         let surplus = partitions.len().saturating_sub(self.config.partitions.max(1));
         let Some((dropped, kept)) =
             partitions.split_at_checked(surplus).filter(|(dropped, _)| !dropped.is_empty())
         else {
-            return;
+            return Vec::new();
         };
+        let dropped = dropped.to_vec();
         let mut retired = lock(&self.retired);
         retired.unsealed.retain(|(partition, _)| !dropped.iter().any(|gone| Arc::ptr_eq(gone, partition)));
         retired.dropped.extend(dropped.iter().cloned());
         *partitions = kept.into();
+        dropped
     }
 
     /// Seals partitions that are complete, and removes the files of those that were dropped.
@@ -85,6 +88,7 @@ impl Log {
             tracing::error!(dir = %self.dir.display(), partition = partition.start, %error, "a partition is not sealed: the topic takes no more batches until a restart");
             return false;
         }
+        lock(&self.writer).forget(partition);
         if !self.save_index(partition, u64::MAX) {
             return false;
         }

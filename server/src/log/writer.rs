@@ -107,6 +107,11 @@ impl Writer {
         self.unsynced.push((Arc::clone(&self.head), Arc::clone(&self.file)));
     }
 
+    /// Takes a partition for synced: because it is, or because it was dropped. Its file is closed, then.
+    pub(super) fn forget(&mut self, partition: &Arc<Partition>) {
+        self.unsynced.retain(|(unsynced, _)| !Arc::ptr_eq(unsynced, partition));
+    }
+
     /// The offset that the next batch will get.
     pub(super) fn end(&self) -> u64 {
         self.head.start + self.place

@@ -1,0 +1,161 @@
+//! `log-cli read`: the messages of a topic as lines.
+//!
+//! Messages go to the output byte for byte, each followed by `\n`, in large blocks; a block that is not full is handed
+//! over when there is nothing to read just now. So output is fast, and a follower sees a message as soon as it is there.
+//!
+//! What is missing or damaged is told on standard error and skipped; the exit code remembers it. A signal ends the read
+//! at once, after a whole line. A closed output ends it too, and is no failure.
+
+use std::cell::Cell;
+use std::time::Duration;
+
+use futures::FutureExt;
+use logd_client::{Client, Error, Message, Offset, Position, Scanner, Start};
+use tokio::time::timeout;
+
+use crate::args::{Common, RETRIES_DEFAULT, Read};
+use crate::connect::settings;
+use crate::counts::Counts;
+use crate::exit::{Exit, Failure};
+use crate::head::no_topic;
+use crate::output::{Output, complain};
+use crate::progress::Progress;
+use crate::signals::Signals;
+
+/// How long the reader of the output is given, after a signal, to take what was read already.
+const INTERRUPTED_TIME_MAX: Duration = Duration::from_secs(1);
+
+pub(crate) async fn run(common: &Common, args: &Read, signals: &mut Signals) -> Result<Exit, Failure> {
+    // Fails at once where the server is not there. The scanner would try again.
+    tokio::select! {
+        server = settings(common) => server?,
+        exit = signals.next() => return Ok(exit),
+    };
+    let mut scanner = scanner(common, args)?;
+    let mut output = Output::stdout()?;
+    let status = Status {
+        counts: Counts::default(),
+        progress: Progress::new(output.is_terminal()),
+        last_batch: Cell::new(None),
+        is_damaged: Cell::new(false),
+    };
+    let (read, signal) = tokio::select! {
+        read = print_all(&mut scanner, &mut output, args.numbers, &status) => (read, None),
+        exit = signals.next() => (Ok(()), Some(exit)),
+        never = status.progress.run(&status.counts) => match never {},
+    };
+    let read = match read {
+        Err(error) => Err(explain(common, args, error).await),
+        Ok(()) => Ok(()),
+    };
+    let written = match signal {
+        Some(_) => timeout(INTERRUPTED_TIME_MAX, output.finish()).await.unwrap_or(Ok(())),
+        None => output.finish().await,
+    };
+    status.progress.clear();
+    if common.count {
+        status.counts.report();
+    }
+    read.and(written)?;
+    match signal {
+        Some(exit) => Ok(exit),
+        None if status.is_damaged.get() => {
+            Err(Failure::new(Exit::Damaged, "some batches are missing or damaged, and were left out"))
+        }
+        None => Ok(Exit::Success),
+    }
+}
+
+fn scanner(common: &Common, args: &Read) -> Result<Scanner, Error> {
+    let retries = if args.read_forever { None } else { Some(RETRIES_DEFAULT) };
+    let builder = Scanner::builder(common.client_config().retry(args.retry.policy(retries)))
+        .topic(args.topic.clone())
+        .start(args.offset.map_or(Start::Earliest, Start::At))
+        .follow(args.read_forever);
+    match args.limit {
+        0 => builder.open(),
+        limit => builder.limit(limit).open(),
+    }
+}
+
+/// What has been read so far.
+struct Status {
+    counts: Counts,
+    progress: Progress,
+    last_batch: Cell<Option<Offset>>,
+    is_damaged: Cell<bool>,
+}
+
+impl Status {
+    fn add(&self, message: &Message) {
+        self.counts.add_messages(1, message.bytes.len() as u64);
+        let batch = Some(message.position.offset);
+        if self.last_batch.replace(batch) != batch {
+            self.counts.add_batch();
+        }
+    }
+
+    fn warn(&self, damage: &Error) {
+        self.progress.clear();
+        complain(&format_args!("warning: {damage}"));
+        self.is_damaged.set(true);
+    }
+}
+
+/// Prints until there is nothing more to read, or nobody who wants it.
+///
+/// When the future is dropped, what was read and is not handed over yet is still in the output.
+async fn print_all(
+    scanner: &mut Scanner,
+    output: &mut Output,
+    numbers: bool,
+    status: &Status,
+) -> Result<(), Error> {
+    loop {
+        let next = match scanner.next().now_or_never() {
+            Some(next) => next,
+            None => {
+                if output.flush().await.is_err() {
+                    return Ok(());
+                }
+                scanner.next().await
+            }
+        };
+        match next {
+            None => return Ok(()),
+            Some(Ok(message)) => {
+                status.add(&message);
+                put(output, &message, numbers);
+                if output.is_full() && output.flush().await.is_err() {
+                    return Ok(());
+                }
+            }
+            Some(Err(error)) if error.is_skippable() => status.warn(&error),
+            Some(Err(error)) => return Err(error),
+        }
+    }
+}
+
+fn put(output: &mut Output, message: &Message, numbers: bool) {
+    if numbers {
+        output.put(format!("{} ", message.position).as_bytes());
+    }
+    output.put(&message.bytes);
+    output.put(b"\n");
+}
+
+/// Says what `not found` means: no such topic, or no such offset in it.
+async fn explain(common: &Common, args: &Read, error: Error) -> Failure {
+    if !error.is_not_found() {
+        return error.into();
+    }
+    let topic = &args.topic;
+    match (Client::new(common.client_config()).head(topic).await, args.offset) {
+        (Err(error), _) if error.is_not_found() => no_topic(topic, &common.host),
+        (Ok(head), Some(Position { offset, .. })) => Failure::failed(format!(
+            "no batch of topic `{topic}` starts at offset `{offset}`: the topic ends at `{}`",
+            head.next
+        )),
+        _ => error.into(),
+    }
+}

@@ -1,0 +1,8 @@
+//! The client against a real server.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, in its helpers too")]
+
+mod requests;
+mod scan;
+mod support;
+mod write;

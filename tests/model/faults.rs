@@ -1,0 +1,61 @@
+//! Every call fails once.
+
+use std::io::ErrorKind;
+
+use logd_server::disk::{Cut, Fault, FaultKind};
+
+use crate::topic::{disk, open};
+use crate::workload::{OnError, Workload, check_restarted, config};
+
+/// Runs the workload with one fault at every call in turn and checks what is left, then and after a power cut.
+/// Returns in how many of the runs an append, a sync and an open have failed.
+fn fail_every_call(kind: FaultKind) -> [usize; 3] {
+    let mut failed = [0; 3];
+    for call in 0.. {
+        let disk = disk(call);
+        disk.inject(Fault { call: disk.calls() + call, kind });
+        let mut workload = Workload::new(disk, OnError::GoOn, Cut::Seeded(call));
+        workload.run();
+        let context = format!("{kind:?} at call {call}");
+        let (disk, journal) = (&workload.disk, &workload.journal);
+        assert!(journal.acknowledged.len() > 20, "{context}: the workload goes on");
+        journal.check(&open(disk, &config()).0, &context);
+        for cut in [Cut::KeepAll, Cut::LoseUnsynced, Cut::Seeded(call)] {
+            check_restarted(&disk.restart(cut), journal, &format!("{context}, then {cut:?}"));
+        }
+        let errors = [journal.append_errors, journal.sync_errors, journal.open_errors];
+        for (count, errors) in failed.iter_mut().zip(errors) {
+            assert!(errors <= 1, "{context}: one fault is one error");
+            *count += errors;
+        }
+        if disk.calls() <= call && errors == [0; 3] {
+            return failed;
+        }
+    }
+    failed
+}
+
+#[test]
+fn any_call_can_fail_once() {
+    let [appends, syncs, opens] = fail_every_call(FaultKind::Fail(ErrorKind::Other));
+    assert!(appends > 25 && syncs > 12 && opens > 5, "{appends} appends, {syncs} syncs, {opens} opens");
+}
+
+#[test]
+fn any_sync_can_fail_once() {
+    let [appends, syncs, _] = fail_every_call(FaultKind::FailSync);
+    assert!(appends == 0 && syncs > 12, "{appends} appends, {syncs} syncs");
+}
+
+#[test]
+fn the_disk_can_be_full_at_any_call() {
+    for written in [0, 1, 100] {
+        let [appends, _, _] = fail_every_call(FaultKind::DiskFull { written });
+        assert!(appends > 20, "{appends} appends");
+    }
+}
+
+#[test]
+fn a_write_that_is_cut_short_is_continued() {
+    assert_eq!(fail_every_call(FaultKind::ShortWrite { written: 3 }), [0; 3]);
+}

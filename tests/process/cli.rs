@@ -1,0 +1,52 @@
+//! `log-cli` against the server: the two binaries understand each other, and say so when they cannot.
+
+use logd_tests::{TestServer, batch, log_cli};
+
+#[test]
+fn messages_go_in_and_come_out() {
+    let server = TestServer::start(&[]);
+    let host = server.host();
+    let written = log_cli(&["--host", &host, "write", "hello", "world!"], b"");
+    assert_eq!(
+        (written.code(), written.stdout.as_slice()),
+        (Some(0), b"0\n".as_slice()),
+        "{}",
+        written.stderr
+    );
+    assert_eq!(
+        server.peer().find("TAIL default 9").batches(),
+        (0, vec![batch("default", &[b"hello", b"world!"])])
+    );
+    let read = log_cli(&["--host", &host, "read"], b"");
+    assert_eq!(
+        (read.code(), read.stdout.as_slice()),
+        (Some(0), b"hello\nworld!\n".as_slice()),
+        "{}",
+        read.stderr
+    );
+}
+
+#[test]
+fn lines_are_kept_byte_for_byte() {
+    let lines = b"one\n\n  two\r\nMSG 5\n\xff\0\nlast without an end";
+    let server = TestServer::start(&[]);
+    let host = server.host();
+    let written = log_cli(&["--host", &host, "write"], lines);
+    assert_eq!(written.code(), Some(0), "{}", written.stderr);
+    let read = log_cli(&["--host", &host, "read"], b"");
+    assert_eq!(
+        read.stdout.escape_ascii().to_string(),
+        [lines, b"\n".as_slice()].concat().escape_ascii().to_string()
+    );
+}
+
+#[test]
+fn server_that_is_not_there_is_one_clear_line() {
+    let mut server = TestServer::start(&[]);
+    let host = server.host();
+    server.terminate();
+    let read = log_cli(&["--host", &host, "read", "--retries", "0"], b"");
+    assert_eq!(read.code(), Some(3), "{}", read.stderr);
+    assert_eq!(read.stderr.lines().count(), 1, "it said:\n{}", read.stderr);
+    assert!(read.stderr.contains(&host), "it said:\n{}", read.stderr);
+}
