@@ -77,7 +77,7 @@ pub(crate) struct Common {
     #[arg(long, global = true, default_value = "64KiB", value_parser = batch_bytes, value_name = "BYTES")]
     pub(crate) batch_size: usize,
     /// How long `write` waits for more lines before it sends a batch that is not full. `0s` sends what is at hand.
-    #[arg(long, global = true, default_value = "10ms", value_parser = humantime::parse_duration, value_name = "TIME")]
+    #[arg(long, global = true, default_value = "10ms", value_parser = interval, value_name = "TIME")]
     pub(crate) wait_interval: Duration,
     /// Print at the end, on standard error, how many messages, batches and bytes were written or read. The bytes are
     /// those of the messages, without line ends.
@@ -137,13 +137,13 @@ pub(crate) struct Retry {
     #[arg(long, value_name = "N")]
     retries: Option<u32>,
     /// The longest wait before the first retry. The actual one is a random part of it.
-    #[arg(long, default_value = "100ms", value_parser = humantime::parse_duration, value_name = "TIME")]
+    #[arg(long, default_value = "100ms", value_parser = interval, value_name = "TIME")]
     retry_interval: Duration,
     /// By what the longest wait grows with each retry.
     #[arg(long, default_value_t = 2.0, value_parser = multiplier, value_name = "FACTOR")]
     retry_multiplier: f64,
     /// What the longest wait grows to.
-    #[arg(long, default_value = "10s", value_parser = humantime::parse_duration, value_name = "TIME")]
+    #[arg(long, default_value = "10s", value_parser = interval, value_name = "TIME")]
     retry_max_interval: Duration,
 }
 
@@ -215,6 +215,9 @@ impl Retry {
 /// How often in a row a lost connection is made anew, unless the user says it.
 pub(crate) const RETRIES_DEFAULT: u32 = RetryPolicy::ATTEMPTS_DEFAULT - 1;
 
+/// The longest time that an option takes: longer than anybody waits, and far from where sums of times overflow.
+const TIME_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// The script that completes arguments in `shell`.
 pub(crate) fn completions(shell: Shell) -> Vec<u8> {
     let mut script = Vec::new();
@@ -239,11 +242,13 @@ fn is_host(text: &str) -> bool {
 }
 
 fn time_limit(text: &str) -> Result<Duration, String> {
-    match humantime::parse_duration(text) {
-        Ok(Duration::ZERO) => Err("it must be longer than zero".into()),
-        Ok(limit) => Ok(limit),
-        Err(error) => Err(error.to_string()),
-    }
+    interval(text)
+        .and_then(|limit| if limit.is_zero() { Err("it must be longer than zero".into()) } else { Ok(limit) })
+}
+
+fn interval(text: &str) -> Result<Duration, String> {
+    let time = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    if time <= TIME_MAX { Ok(time) } else { Err("it must be at most a day".into()) }
 }
 
 fn multiplier(text: &str) -> Result<f64, String> {

@@ -1,6 +1,6 @@
 //! How a run of `log-cli` can end.
 //!
-//! The exit codes are a closed set, which scripts can rely on; [`help`] lists them for people. A [`Failure`] is an exit
+//! The exit codes are a closed set, which scripts can rely on; `help` lists them for people. A `Failure` is an exit
 //! code and the sentence that goes to standard error.
 
 use std::fmt;

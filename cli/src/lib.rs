@@ -1,7 +1,7 @@
 //! Ad-hoc access to logd from a shell: the library behind `log-cli`.
 //!
 //! A command is a file. Each is given the parsed arguments and ends with an [`Exit`], or with a failure that becomes
-//! one line on standard error. What they share: [`exit`] knows how a run can end, `args` is the only file that knows
+//! one line on standard error. What they share: `exit` knows how a run can end, `args` is the only file that knows
 //! the library which parses arguments, `output` and `input` move bytes on threads of their own, so that a signal is
 //! noticed even while a pipe is full or empty.
 
@@ -10,7 +10,7 @@ mod completions;
 mod config;
 mod connect;
 mod counts;
-pub mod exit;
+mod exit;
 mod head;
 mod input;
 mod output;

@@ -80,9 +80,6 @@ impl Output {
 
     /// Puts bytes into the block; [`Output::flush`] is due when it [is full](Output::is_full).
     pub(crate) fn put(&mut self, bytes: &[u8]) {
-        if self.block.capacity() == 0 {
-            self.block.reserve(BLOCK_BYTES.min(bytes.len().max(4096)));
-        }
         self.block.extend_from_slice(bytes);
     }
 

@@ -39,7 +39,7 @@ pub(crate) async fn run(common: &Common, args: &Read, signals: &mut Signals) -> 
         last_batch: Cell::new(None),
         is_damaged: Cell::new(false),
     };
-    let (read, signal) = tokio::select! {
+    let (read, mut signal) = tokio::select! {
         read = print_all(&mut scanner, &mut output, args.numbers, &status) => (read, None),
         exit = signals.next() => (Ok(()), Some(exit)),
         never = status.progress.run(&status.counts) => match never {},
@@ -50,7 +50,14 @@ pub(crate) async fn run(common: &Common, args: &Read, signals: &mut Signals) -> 
     };
     let written = match signal {
         Some(_) => timeout(INTERRUPTED_TIME_MAX, output.finish()).await.unwrap_or(Ok(())),
-        None => output.finish().await,
+        // A pager can keep the last lines for long.
+        None => tokio::select! {
+            written = output.finish() => written,
+            exit = signals.next() => {
+                signal = Some(exit);
+                Ok(())
+            }
+        },
     };
     status.progress.clear();
     if common.count {

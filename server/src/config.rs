@@ -164,7 +164,11 @@ impl Config {
         if is_right {
             return Ok(());
         }
-        Err(ConfigError::new("host", &self.host, "an address and a port, as `127.0.0.1:1774`, `[::1]:0` or `:1774`"))
+        Err(ConfigError::new(
+            "host",
+            &self.host,
+            "an address and a port, as `127.0.0.1:1774`, `[::1]:0` or `:1774`",
+        ))
     }
 
     fn validate_file_mode(&self) -> Result<(), ConfigError> {

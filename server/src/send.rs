@@ -11,7 +11,7 @@ use logd_protocol::Response;
 use rustix::net::SendFlags;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 use crate::log::Piece;
 use crate::stats::Stats;
@@ -21,6 +21,9 @@ const PIECE_BYTES: usize = 1024 * 1024;
 
 /// How much is copied at once from a file that has no descriptor.
 const COPY_BYTES: usize = 64 * 1024;
+
+/// How often within the timeout a peer that seems to take nothing is looked at.
+const LOOKS_IN_TIMEOUT: u32 = 8;
 
 /// The answers to pipelined requests are sent together until they have so many bytes.
 pub(crate) const ANSWERS_BYTES_MAX: usize = 64 * 1024;
@@ -126,26 +129,41 @@ impl<'a> Output<'a> {
 
     /// Calls `send` when the socket takes something, and counts what it took.
     async fn progress(&self, send: impl Fn(BorrowedFd<'_>) -> io::Result<usize>) -> io::Result<usize> {
+        let mut deadline = None;
         loop {
             match self.stream.try_io(Interest::WRITABLE, || send(self.stream.as_fd())) {
-                Ok(sent) => {
-                    self.stats.sent(sent as u64);
-                    // A peer that takes everything at once must not keep the others waiting.
-                    tokio::task::coop::consume_budget().await;
-                    return Ok(sent);
-                }
+                Ok(sent) => return Ok(self.count(sent).await),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    match timeout(self.timeout, self.stream.writable()).await {
-                        Ok(ready) => ready?,
-                        Err(_) => {
-                            let text = "the peer has taken nothing for the whole of --timeout";
-                            return Err(io::Error::new(io::ErrorKind::TimedOut, text));
-                        }
+                    let now = Instant::now();
+                    let deadline = *deadline.get_or_insert(now + self.timeout);
+                    if now >= deadline {
+                        let text = "the peer has taken nothing for the whole of --timeout";
+                        return Err(io::Error::new(io::ErrorKind::TimedOut, text));
+                    }
+                    let look = (now + self.timeout / LOOKS_IN_TIMEOUT).min(deadline);
+                    if let Ok(ready) = timeout_at(look, self.stream.writable()).await {
+                        ready?;
+                        continue;
+                    }
+                    // The kernel says that a socket is writable when a good part of its buffer is free, which takes a
+                    // slow reader longer than the timeout. That there is any room at all is seen by trying.
+                    match send(self.stream.as_fd()) {
+                        Ok(sent) => return Ok(self.count(sent).await),
+                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                        Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                        Err(error) => return Err(error),
                     }
                 }
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    async fn count(&self, sent: usize) -> usize {
+        self.stats.sent(sent as u64);
+        // A peer that takes everything at once must not keep the others waiting.
+        tokio::task::coop::consume_budget().await;
+        sent
     }
 }

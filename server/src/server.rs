@@ -12,7 +12,7 @@ use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::{sleep, timeout};
 
 use crate::config::Config;
-use crate::connection::{Shared, reject, serve};
+use crate::connection::{Shared, reject, reject_at_once, serve};
 use crate::disk::{DirLock, Disk, OsDisk};
 use crate::error::{ServeError, StartError};
 use crate::input::BufferPool;
@@ -21,7 +21,8 @@ use crate::topics::Topics;
 /// File descriptors that are not connections: partitions, the work directory, the runtime's own.
 const DESCRIPTORS_KEPT: u64 = 128;
 
-/// How many connections over the limit are told so at the same time; those beyond are closed without a word.
+/// How many connections over the limit are told so and are read from until they close, at the same time. Those beyond
+/// are told so and closed at once: a peer that has sent something may not see why.
 const REJECTIONS_MAX: usize = 256;
 
 /// How long accepting pauses when the system has no descriptors or memory for another connection.
@@ -58,18 +59,18 @@ impl Server {
     ///
     /// # Cancel safety
     /// When the future is dropped, the work directory is free again as soon as its topics have been opened.
-    pub async fn bind(config: Config) -> Result<Self, StartError> {
+    pub async fn bind(mut config: Config) -> Result<Self, StartError> {
         config.validate()?;
         let connections_max = allow_connections(config.max_connections);
         let listener = listen(&config.host).await?;
+        let host = config.host.clone();
+        let local_addr =
+            listener.local_addr().map_err(|source| StartError::Listen { host, source, hint: "" })?;
+        // What clients are told is where the server is found, not what was asked for.
+        config.host = local_addr.to_string();
         let dir = config.workdir.clone();
         let opened = spawn_blocking(move || open(config)).await;
         let (shared, lock) = opened.map_err(|error| StartError::Workdir { dir, source: error.into() })??;
-        let local_addr = listener.local_addr().map_err(|source| StartError::Listen {
-            host: shared.config.host.clone(),
-            source,
-            hint: "",
-        })?;
         warn_if_open(local_addr);
         let shared = Arc::new(shared);
         Ok(Self { listener, local_addr, shared, connections_max, _lock: lock })
@@ -160,6 +161,8 @@ impl Server {
                 let _permit = permit;
                 reject(stream, &stats, Reason::TooManyConnections).await;
             });
+        } else {
+            reject_at_once(&stream, Reason::TooManyConnections);
         }
     }
 }

@@ -5,6 +5,11 @@
 //! the call fail there.
 //!
 //! `LOGD_TEST_SEED=<number>` repeats a random run, `LOGD_TEST_RUNS=<number>` makes more, or fewer, of them.
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a helper of a test that panics fails the test, and says why"
+)]
 
 mod faults;
 mod power;

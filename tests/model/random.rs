@@ -9,7 +9,7 @@ use logd_tests::{Random, seed};
 use crate::topic::{Answer, append, disk, open, random_batch, read, read_oldest};
 
 /// How many random runs are made.
-const RUNS: u64 = 150;
+const RUNS: u64 = 120;
 
 /// How many operations a run has.
 const OPERATIONS: usize = 120;
@@ -175,7 +175,11 @@ impl Run {
                 offset = (near + self.random.below(3) as u64).saturating_sub(1);
             }
             let messages = [0, 1, 2, 10, 1000][self.random.below(5)];
-            assert_eq!(read(&self.log, offset, messages), self.model.read(offset, messages), "READ {offset} {messages}");
+            assert_eq!(
+                read(&self.log, offset, messages),
+                self.model.read(offset, messages),
+                "READ {offset} {messages}"
+            );
         }
     }
 
@@ -187,7 +191,10 @@ impl Run {
         let extent = self.log.view().extent();
         let model = &self.model;
         assert_eq!(extent.next.as_u64(), model.seen_end());
-        assert_eq!(extent.oldest.as_u64(), model.seen().next().map_or(model.seen_end(), |batch| batch.offset));
+        assert_eq!(
+            extent.oldest.as_u64(),
+            model.seen().next().map_or(model.seen_end(), |batch| batch.offset)
+        );
         assert_eq!(extent.batches, model.seen().count() as u64);
         assert_eq!(extent.bytes, model.seen().map(|batch| batch.bytes.len() as u64).sum::<u64>());
         assert_eq!(extent.partitions, model.partitions.len() as u64);
@@ -196,7 +203,12 @@ impl Run {
     /// Compares every batch.
     fn compare_all(&self) {
         for batch in self.model.batches() {
-            assert_eq!(read(&self.log, batch.offset, 1), self.model.read(batch.offset, 1), "at {}", batch.offset);
+            assert_eq!(
+                read(&self.log, batch.offset, 1),
+                self.model.read(batch.offset, 1),
+                "at {}",
+                batch.offset
+            );
         }
     }
 }

@@ -49,7 +49,9 @@ pub(crate) fn append(log: &Log, bytes: &[u8]) -> Result<Appended, AppendError> {
 
 pub(crate) fn checked(bytes: &[u8]) -> CheckedBatch<'_> {
     match decode_batch(bytes, BYTES_MAX) {
-        Decoded::Whole { value, bytes: length } if length == bytes.len() => value.check().expect("a right batch"),
+        Decoded::Whole { value, bytes: length } if length == bytes.len() => {
+            value.check().expect("a right batch")
+        }
         other => panic!("{other:?} is no batch"),
     }
 }

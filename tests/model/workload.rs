@@ -6,12 +6,15 @@ use logd_server::disk::{Cut, SimDisk};
 use logd_server::log::{AppendError, Finding, Log, LogConfig};
 use logd_tests::Random;
 
-use crate::topic::{Answer, append, open, random_batch, read, read_all, try_open};
+use crate::topic::{Answer, append, disk, open, random_batch, read, read_all, try_open};
 
 /// A sync before every answer, partitions of a few batches, and few of them.
 pub(crate) fn config() -> LogConfig {
     LogConfig { partition_bytes: 2500, partitions: 4, flush_batches: 1 }
 }
+
+/// The seeds of the workloads that are run.
+pub(crate) const SEEDS: [u64; 2] = [7, 8];
 
 #[derive(Debug, Clone, Copy)]
 enum Step {
@@ -87,8 +90,20 @@ pub(crate) struct Workload {
 struct Stopped;
 
 impl Workload {
-    pub(crate) fn new(disk: SimDisk, on_error: OnError, cut: Cut) -> Self {
-        Self { disk, journal: Journal::default(), on_error, cut, random: Random::new(8), next: 0 }
+    /// A workload whose batches are those of `seed`.
+    pub(crate) fn new(seed: u64, disk: SimDisk, on_error: OnError, cut: Cut) -> Self {
+        Self { disk, journal: Journal::default(), on_error, cut, random: Random::new(seed), next: 0 }
+    }
+
+    /// How many calls that change the disk the workload makes where nothing fails.
+    pub(crate) fn calls(seed: u64) -> u64 {
+        let disk = disk(0);
+        let before = disk.calls();
+        let mut workload = Self::new(seed, disk, OnError::Stop, Cut::LoseUnsynced);
+        workload.run();
+        let calls = workload.disk.calls() - before;
+        assert!(calls > 100 && workload.journal.acknowledged.len() > 25, "{calls} calls");
+        calls
     }
 
     /// Runs to the end, or to the first error.
@@ -226,7 +241,8 @@ pub(crate) fn check_restarted(disk: &SimDisk, journal: &Journal, context: &str) 
     let mut held = read_all(&log);
     for number in 0..3 {
         let batch = logd_tests::batch("default", &[format!("appended {number}").as_bytes()]);
-        let offset = append(&log, &batch).unwrap_or_else(|error| panic!("{context}: {error}")).offset.as_u64();
+        let offset =
+            append(&log, &batch).unwrap_or_else(|error| panic!("{context}: {error}")).offset.as_u64();
         log.sync().unwrap_or_else(|error| panic!("{context}: {error}"));
         held.push(Answer { offset, batches: 1, bytes: batch });
     }
@@ -236,7 +252,8 @@ pub(crate) fn check_restarted(disk: &SimDisk, journal: &Journal, context: &str) 
     for cut in [Cut::KeepAll, Cut::LoseUnsynced] {
         let (log, findings) = open(&disk.restart(cut), &config());
         // Holes in the head, and partitions that were completed meanwhile, are found again.
-        let is_known = |finding: &Finding| matches!(finding, Finding::Damage { .. } | Finding::IndexRebuilt { .. });
+        let is_known =
+            |finding: &Finding| matches!(finding, Finding::Damage { .. } | Finding::IndexRebuilt { .. });
         assert!(findings.iter().all(is_known), "{context}: found after {cut:?}: {findings:?}");
         assert_eq!(read_all(&log), after, "{context}: the second start after {cut:?}");
     }

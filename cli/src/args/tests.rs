@@ -43,9 +43,16 @@ fn sizes_are_plain_or_have_a_unit() {
 #[test]
 fn time_limits_are_longer_than_zero() {
     assert_eq!(time_limit("1m 500ms"), Ok(Duration::from_millis(60_500)));
-    for text in ["0s", "", "5", "-1s"] {
+    for text in ["0s", "", "5", "-1s", "25h", "100000000years"] {
         assert!(time_limit(text).is_err(), "{text:?} was taken for a time limit");
     }
+}
+
+#[test]
+fn intervals_can_be_zero() {
+    assert_eq!(interval("0s"), Ok(Duration::ZERO));
+    assert_eq!(interval("24h"), Ok(TIME_MAX));
+    assert!(interval("24h 1ns").is_err());
 }
 
 #[test]

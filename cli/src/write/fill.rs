@@ -33,14 +33,10 @@ pub(crate) struct Filled {
     pub(crate) message_bytes: u64,
 }
 
-/// What can stop a message from getting into a batch.
-enum Refusal {
-    TooLong {
-        bytes: usize,
-        bytes_max: usize,
-    },
-    /// Nobody takes batches any more: the other task knows why.
-    QueueClosed,
+/// A message that fits no batch.
+struct TooLong {
+    bytes: usize,
+    bytes_max: usize,
 }
 
 /// A batch that is being filled, and the queue it goes to.
@@ -71,8 +67,8 @@ impl Filler {
     /// Queues the messages, one after the other.
     pub(crate) async fn take_messages(mut self, messages: Vec<OsString>) -> End {
         for message in messages {
-            if let Err(refusal) = self.push(message.as_encoded_bytes()).await {
-                return self.refuse(refusal, "message", false).await;
+            if let Err(too_long) = self.push(message.as_encoded_bytes()).await {
+                return self.refuse(too_long, "message", false).await;
             }
         }
         self.end(End::Whole).await
@@ -89,8 +85,8 @@ impl Filler {
             };
             lines.push(block);
             while let Some(line) = lines.next() {
-                if let Err(refusal) = self.push(line.bytes).await {
-                    return self.refuse(refusal, "line", line.is_cut).await;
+                if let Err(too_long) = self.push(line.bytes).await {
+                    return self.refuse(too_long, "line", line.is_cut).await;
                 }
             }
         }
@@ -99,9 +95,9 @@ impl Filler {
             return self.end(End::Stopped { left_out: rest.len() }).await;
         }
         if !rest.is_empty()
-            && let Err(refusal) = self.push(rest).await
+            && let Err(too_long) = self.push(rest).await
         {
-            return self.refuse(refusal, "line", false).await;
+            return self.refuse(too_long, "line", false).await;
         }
         self.end(End::Whole).await
     }
@@ -121,17 +117,12 @@ impl Filler {
         input.next().await
     }
 
-    async fn push(&mut self, message: &[u8]) -> Result<(), Refusal> {
+    async fn push(&mut self, message: &[u8]) -> Result<(), TooLong> {
         loop {
             match self.builder.push(message) {
                 Ok(_) => break,
                 Err(PushError::Full { .. }) => self.queue_batch().await,
-                Err(PushError::TooLong { bytes, bytes_max }) => {
-                    return Err(Refusal::TooLong { bytes, bytes_max });
-                }
-            }
-            if self.queue.is_closed() {
-                return Err(Refusal::QueueClosed);
+                Err(PushError::TooLong { bytes, bytes_max }) => return Err(TooLong { bytes, bytes_max }),
             }
         }
         self.messages += 1;
@@ -146,25 +137,20 @@ impl Filler {
         self.due = None;
         if let Some(batch) = self.builder.finish() {
             let message_bytes = std::mem::take(&mut self.message_bytes);
-            // The other task drops its end only when it has failed; it says so itself.
+            // The other task drops its end only when it has failed; it says so itself, and this one is not run on.
             let _ = self.queue.send(Filled { batch, message_bytes }).await;
         }
     }
 
-    async fn refuse(self, refusal: Refusal, what: &str, is_cut: bool) -> End {
-        let end = match refusal {
-            Refusal::QueueClosed => End::Whole,
-            Refusal::TooLong { bytes, bytes_max } => {
-                let number = self.messages + 1;
-                let more = if is_cut { "more than " } else { "" };
-                let batch_bytes = self.batch_bytes;
-                End::Failed(Failure::failed(format!(
-                    "{what} {number} has {more}`{bytes}` bytes: the longest that fits a batch of `{batch_bytes}` \
-                     bytes has `{bytes_max}`"
-                )))
-            }
-        };
-        self.end(end).await
+    async fn refuse(self, too_long: TooLong, what: &str, is_cut: bool) -> End {
+        let TooLong { bytes, bytes_max } = too_long;
+        let number = self.messages + 1;
+        let more = if is_cut { "more than " } else { "" };
+        let text = format!(
+            "{what} {number} has {more}`{bytes}` bytes: the longest that fits a batch of `{}` bytes has `{bytes_max}`",
+            self.batch_bytes
+        );
+        self.end(End::Failed(Failure::failed(text))).await
     }
 
     /// Queues what there is.

@@ -111,7 +111,7 @@ fn line_without_end_does_not_fill_the_memory() {
     // It ends although the line does not, and its input is still open.
     let mut stdin = running.stdin.take().unwrap();
     let feeder =
-        std::thread::spawn(move || while std::io::Write::write_all(&mut stdin, &[b'x'; 65536]).is_ok() {});
+        std::thread::spawn(move || while std::io::Write::write_all(&mut stdin, &[b'x'; 8192]).is_ok() {});
     let finished = running.finish();
     feeder.join().unwrap();
     assert!(finished.failed_with(Exit::Failed).contains("line 1 has more than `"), "{}", finished.stderr);

@@ -1,4 +1,5 @@
 //! The `log-cli` binary against a real server, and against scripted ones that fail.
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "what is not as a test needs it fails the test")]
 
 mod commands;
 mod failures;

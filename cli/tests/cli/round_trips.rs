@@ -30,6 +30,11 @@ fn bytes(mut seed: u64, count: usize, line_bytes_max: u64) -> Vec<u8> {
     bytes
 }
 
+/// The numbers below `end`, a line each, of at least `digits` digits.
+fn numbers(end: usize, digits: usize) -> String {
+    (0..end).flat_map(|number| [format!("{number:0digits$}"), "\n".into()]).collect()
+}
+
 #[test]
 fn small_inputs_come_back_byte_for_byte() {
     let server = TestServer::start_with(|config| config.topics = 0);
@@ -81,7 +86,7 @@ fn server_with_smaller_batches_than_asked_for_is_given_those() {
 #[test]
 fn every_batch_has_its_offset_printed_and_can_be_read_from_there() {
     let server = TestServer::start();
-    let input: String = (0..50).map(|number| format!("line {number:0100}\n")).collect();
+    let input = numbers(50, 100);
     let offsets = server.done(&["write", "--batch-size", "512"], input.as_bytes());
     let offsets: Vec<&str> = std::str::from_utf8(&offsets).unwrap().lines().collect();
     assert!(offsets.len() > 10 && offsets[0] == "0", "{offsets:?}");
@@ -113,11 +118,11 @@ fn arguments_are_messages_as_they_are() {
 #[test]
 fn limit_is_exact_and_zero_is_none() {
     let server = TestServer::start();
-    let input: String = (0..1000).map(|number| format!("{number}\n")).collect();
+    let input = numbers(1000, 1);
     server.done(&["write", "--batch-size", "512"], input.as_bytes());
     for limit in [1, 2, 499, 999, 1000, 5000] {
         let read = server.done(&["read", "--limit", &limit.to_string()], b"");
-        let expected: String = (0..limit.min(1000)).map(|number| format!("{number}\n")).collect();
+        let expected = numbers(limit.min(1000), 1);
         assert_eq!(String::from_utf8(read).unwrap(), expected);
     }
     assert_eq!(server.done(&["read", "--limit", "0"], b""), input.as_bytes());

@@ -1,11 +1,13 @@
 //! Signals, followers, and inputs that stay open.
 
+use std::io::Read;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use logd_cli::Exit;
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 
-use crate::support::TestServer;
+use crate::support::{TestServer, command, wait_for};
 
 #[test]
 fn follower_prints_a_message_as_soon_as_it_is_there() {
@@ -67,20 +69,21 @@ fn follower_of_a_server_that_is_gone_can_be_interrupted() {
 #[test]
 fn read_that_nobody_takes_can_be_interrupted() {
     let server = TestServer::start();
-    let input: Vec<u8> = std::iter::repeat_n(b"0123456789\n", 1_000_000).flatten().copied().collect();
-    server.done(&["write"], &input);
-    let mut child = crate::support::command(&server.host(), &["read"])
-        .stdin(std::process::Stdio::null())
-        .stdout(std::process::Stdio::piped())
-        .spawn()
-        .unwrap();
-    // The first line is there, and then the pipe fills up.
-    let mut stdout = std::io::BufReader::new(child.stdout.take().unwrap());
-    std::io::BufRead::read_until(&mut stdout, b'\n', &mut Vec::new()).unwrap();
-    let pid = rustix::process::Pid::from_child(&child);
-    rustix::process::kill_process(pid, Signal::INT).unwrap();
-    let status = crate::support::wait_for("log-cli ends", || child.try_wait().unwrap());
-    assert_eq!(status.code(), Some(i32::from(Exit::Interrupted.code())));
+    // The first is read to its end, and waits for the output only; the second is not.
+    for (topic, lines) in [("default", 50_000), ("long", 1_000_000)] {
+        server.done(&["write", "--topic", topic], &b"0123456789\n".repeat(lines));
+        let mut child = command(&server.host(), &["read", "--topic", topic])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // The first line is there; then the pipe fills up.
+        let mut stdout = child.stdout.take().unwrap();
+        stdout.read_exact(&mut [0; 11]).unwrap();
+        kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+        let status = wait_for("log-cli ends", || child.try_wait().unwrap());
+        assert_eq!(status.code(), Some(i32::from(Exit::Interrupted.code())));
+    }
 }
 
 #[test]
@@ -140,7 +143,7 @@ fn connection_that_the_server_closes_as_idle_costs_no_message() {
             // The one that asks is there.
             stats.lines().any(|line| line == "conns.active: 1").then_some(())
         };
-        crate::support::wait_for("the server has closed the idle connection", connections);
+        wait_for("the server has closed the idle connection", connections);
     }
     drop(writer.stdin.take());
     assert_eq!(writer.finish().code, 0);

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use logd_protocol::{Broken, Command, Decoded, Reason, Rejection, Request, Response, decode_request};
+use rustix::net::SendFlags;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
@@ -95,6 +96,14 @@ pub(crate) async fn reject(mut stream: TcpStream, stats: &Stats, reason: Reason)
         drop(output);
         linger(&mut stream).await;
     }
+}
+
+/// Tells a peer that it cannot be served, without waiting for anything. The buffer of a new connection has room for it.
+pub(crate) fn reject_at_once(stream: &TcpStream, reason: Reason) {
+    let mut answer = Vec::new();
+    Response::Error(reason).put(&mut answer);
+    // Who does not get the answer sees that the connection is closed.
+    let _ = rustix::net::send(stream, &answer, SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
 }
 
 /// Sends an end, and reads for a while what the peer still sends.
@@ -247,7 +256,11 @@ impl Connection<'_> {
             match self.wait_for_bytes(wanted, deadline, true).await? {
                 Wait::Bytes(_) => {}
                 Wait::End | Wait::TimedOut => return Ok(Some(End::Closed)),
-                Wait::ShutDown => return Ok(Some(End::Refused)),
+                // What the peer may have sent meanwhile is read, so that it sees an orderly end.
+                Wait::ShutDown => match self.input.read(self.stream, 1)? {
+                    Received::Nothing | Received::End => return Ok(Some(End::Closed)),
+                    Received::Bytes(_) => return Ok(Some(End::Refused)),
+                },
             }
         }
         let mut deadline = Instant::now() + self.shared.config.timeout;

@@ -192,7 +192,8 @@ impl Recovery<'_> {
         let path = name.log(self.dir);
         let start = name.start;
         if start.checked_add(bytes).is_none() {
-            let error = io::Error::new(io::ErrorKind::InvalidData, "it reaches beyond the last offset there is");
+            let error =
+                io::Error::new(io::ErrorKind::InvalidData, "it reaches beyond the last offset there is");
             return Err(OpenError::io("use", path)(error));
         }
         let file = self.disk.open(&path, OpenMode::Write).map_err(OpenError::io("open", &*path))?;
@@ -276,7 +277,8 @@ impl Recovery<'_> {
 
     fn set_aside(&self, file: &dyn File, offset: u64, place: u64, end: u64) -> io::Result<PathBuf> {
         let (path, copy) = self.new_torn_file(offset)?;
-        if let Err(error) = copy_stretch(file, place, end, &*copy).and_then(|()| self.disk.sync_dir(self.dir)) {
+        if let Err(error) = copy_stretch(file, place, end, &*copy).and_then(|()| self.disk.sync_dir(self.dir))
+        {
             // Half a copy is of no use, and takes room on a disk that may be full.
             let _ = self.disk.remove(&path);
             return Err(error);

@@ -83,7 +83,10 @@ fn run(config: &LogConfig, batches: u64) {
                     let appended = log.append(&checked(&batch), number).unwrap();
                     if appended.is_sync_due {
                         assert!(log.sync().unwrap() >= appended.end);
-                        assert!(log.view().extent().next >= appended.end, "it is seen when it is acknowledged");
+                        assert!(
+                            log.view().extent().next >= appended.end,
+                            "it is seen when it is acknowledged"
+                        );
                     }
                     let before = acknowledged.lock().unwrap().insert(appended.offset.as_u64(), batch);
                     assert_eq!(before, None, "no offset is given twice");
@@ -104,7 +107,8 @@ fn run(config: &LogConfig, batches: u64) {
     });
     let acknowledged = acknowledged.into_inner().unwrap();
     let oldest = log.view().extent().oldest.as_u64();
-    let kept: (Vec<u64>, Vec<Vec<u8>>) = acknowledged.range(oldest..).map(|(at, batch)| (*at, batch.clone())).unzip();
+    let kept: (Vec<u64>, Vec<Vec<u8>>) =
+        acknowledged.range(oldest..).map(|(at, batch)| (*at, batch.clone())).unzip();
     assert_holds(&log, &kept.0, &kept.1);
     log.close().unwrap();
     drop(log);

@@ -48,7 +48,8 @@ fn valid(bytes: &[u8]) -> Option<RawBatch<'_>> {
 
 /// All but the batch `lost` can be read; the damaged one is a hole, or the end that was cut off.
 fn check_lost(log: &Log, place: Place, batches: &[Vec<u8>], lost: usize, context: &str) {
-    let mut expected: Vec<(u64, Vec<u8>)> = starts(0, batches).into_iter().zip(batches.iter().cloned()).collect();
+    let mut expected: Vec<(u64, Vec<u8>)> =
+        starts(0, batches).into_iter().zip(batches.iter().cloned()).collect();
     let (hole, _) = expected.remove(lost);
     if place == Place::Sealed || place == Place::SealedWithIndex {
         expected.push((batches.concat().len() as u64, behind()));
@@ -149,19 +150,30 @@ fn a_damaged_byte_under_an_index_hides_no_other_batch() {
                     let lost = offsets.iter().filter(|offset| **offset <= at as u64).count() - 1;
                     let (log, findings) = open(&damaged(place, &batches, &bytes), &config(all.len() as u64));
                     assert_eq!(findings, [], "{context}");
-                    for (number, offset) in offsets.iter().enumerate().rev().filter(|(number, _)| *number != lost) {
+                    for (number, offset) in
+                        offsets.iter().enumerate().rev().filter(|(number, _)| *number != lost)
+                    {
                         // A damaged count makes the answer longer, not wrong.
                         let answer = read(&log, *offset, 1).expect(&context);
                         assert_eq!(answer.offset, *offset, "{context}");
-                        assert!(answer.bytes.starts_with(&batches[number]), "{context}: the batch at {offset}");
+                        assert!(
+                            answer.bytes.starts_with(&batches[number]),
+                            "{context}: the batch at {offset}"
+                        );
                     }
-                    for offset in (offsets[lost]..all.len() as u64).step_by(5).filter(|offset| !offsets.contains(offset)) {
+                    for offset in (offsets[lost]..all.len() as u64)
+                        .step_by(5)
+                        .filter(|offset| !offsets.contains(offset))
+                    {
                         assert_eq!(read(&log, offset, 1), None, "{context}: nothing starts at {offset}");
                     }
                     if let Some(answer) = read(&log, offsets[lost], 1) {
                         let is_next = offsets.get(lost + 1) == Some(&answer.offset);
                         let is_behind = answer.bytes == behind();
-                        assert!(answer.offset == offsets[lost] || is_next || is_behind, "{context}: {answer:?}");
+                        assert!(
+                            answer.offset == offsets[lost] || is_next || is_behind,
+                            "{context}: {answer:?}"
+                        );
                     }
                 }
             }
@@ -184,20 +196,27 @@ fn check_overwritten(batches: &[Vec<u8>], lost: &[usize], bytes_max: usize, with
             match read(&log, *offset, 1) {
                 Some(answer) if lost.contains(&number) => assert!(answer.offset > *offset, "{context}"),
                 None if lost.contains(&number) => {}
-                answer => assert_eq!(answer.map(|answer| answer.bytes).as_ref(), Some(&batches[number]), "{context}"),
+                answer => assert_eq!(
+                    answer.map(|answer| answer.bytes).as_ref(),
+                    Some(&batches[number]),
+                    "{context}"
+                ),
             }
         }
         let held = offsets.len() - lost.len() + usize::from(place == Place::Sealed);
-        assert_eq!(log.view().extent().batches, held as u64, "{place:?}, {lost:?} lost, {bytes_max} of {with:#x}");
+        assert_eq!(
+            log.view().extent().batches,
+            held as u64,
+            "{place:?}, {lost:?} lost, {bytes_max} of {with:#x}"
+        );
     }
 }
 
 #[test]
 fn any_batches_may_be_lost_without_the_others() {
     for batches in [plain_batches(), nesting_batches()] {
-        let subsets = (1..1_u32 << batches.len()).map(|bits| {
-            (0..batches.len()).filter(|number| bits & (1 << number) != 0).collect::<Vec<_>>()
-        });
+        let subsets = (1..1_u32 << batches.len())
+            .map(|bits| (0..batches.len()).filter(|number| bits & (1 << number) != 0).collect::<Vec<_>>());
         for lost in subsets {
             for with in [0, b'x', b'\n', 0xFF] {
                 check_overwritten(&batches, &lost, usize::MAX, with);
@@ -235,7 +254,10 @@ fn what_is_left_of_a_large_batch_is_no_batch() {
             let start = (sector * 512).max(first.len());
             bytes[start..((sector + 1) * 512).min(first.len() + large.len())].fill(0);
         }
-        let (log, _) = open(&damaged(Place::Head, &[first.clone(), large.clone(), last.clone()], &bytes), &config(1_000_000));
+        let (log, _) = open(
+            &damaged(Place::Head, &[first.clone(), large.clone(), last.clone()], &bytes),
+            &config(1_000_000),
+        );
         let context = format!("sectors {lost:b} lost");
         assert_eq!(read(&log, 0, 1).unwrap().bytes, first, "{context}");
         let behind = (first.len() + large.len()) as u64;

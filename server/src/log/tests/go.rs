@@ -40,7 +40,7 @@ fn a_directory_of_go_logd_opens_and_goes_on() {
 #[test]
 fn dropping_a_partition_of_go_logd_removes_all_its_files() {
     let disk = SimDisk::new(1);
-    let batches = vec![batch_of(100), batch_of(200)];
+    let batches = [batch_of(100), batch_of(200)];
     let next = batches[0].len();
     put(&disk, "00000000.log", &batches[0]);
     put(&disk, "00000000.idx", b"x");
@@ -75,7 +75,10 @@ fn batches_that_only_go_logd_would_take_are_kept() {
         }
         for _ in 0..2 {
             let (log, findings) = open(&disk, &config(1));
-            assert!(findings.iter().all(|finding| matches!(finding, Finding::IndexRebuilt { .. })), "{findings:?}");
+            assert!(
+                findings.iter().all(|finding| matches!(finding, Finding::IndexRebuilt { .. })),
+                "{findings:?}"
+            );
             for (offset, batch) in offsets.iter().zip(&batches) {
                 let answer = read(&log, *offset, 1).unwrap();
                 assert_eq!(answer.offset, *offset);
@@ -98,7 +101,7 @@ fn batches_that_only_go_logd_would_take_are_kept() {
 fn batches_without_messages_are_not_read_beyond_what_was_asked() {
     let empty = go_batch(b"", 0);
     let full = batch(&[b"one"]);
-    let batches = vec![empty.clone(), full.clone(), empty.clone(), full, empty];
+    let batches = [empty.clone(), full.clone(), empty.clone(), full, empty];
     let disk = SimDisk::new(1);
     put(&disk, "0.log", &batches.concat());
     let (log, _) = open(&disk, &config(1));

@@ -157,6 +157,15 @@ fn names(disk: &SimDisk) -> Vec<String> {
     disk.list(Path::new(DIR)).unwrap().into_iter().map(|entry| entry.name).collect()
 }
 
+/// How many files of the directory have this extension.
+fn count(disk: &dyn Disk, dir: &Path, extension: &str) -> usize {
+    let entries = disk.list(dir).unwrap();
+    entries
+        .iter()
+        .filter(|entry| Path::new(&entry.name).extension().is_some_and(|found| found == extension))
+        .count()
+}
+
 /// Where each of the batches starts when the first one is at `start`.
 fn starts(start: u64, batches: &[Vec<u8>]) -> Vec<u64> {
     let next = |at: &mut u64, batch: &Vec<u8>| {

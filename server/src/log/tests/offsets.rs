@@ -90,7 +90,10 @@ fn an_empty_topic_has_nothing_to_read() {
     assert_eq!(read(&log, 0, 1), None);
     assert!(matches!(log.view().select_oldest(1, &mut Vec::new()), Err(ReadError::NotFound)));
     let extent = log.view().extent();
-    assert_eq!((extent.oldest, extent.next, extent.batches, extent.bytes), (Offset::ZERO, Offset::ZERO, 0, 0));
+    assert_eq!(
+        (extent.oldest, extent.next, extent.batches, extent.bytes),
+        (Offset::ZERO, Offset::ZERO, 0, 0)
+    );
 }
 
 #[test]

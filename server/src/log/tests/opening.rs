@@ -56,7 +56,10 @@ fn any_index_that_is_missing_or_wrong_is_made_anew() {
             log.close().unwrap();
             drop(log);
             let left = file(&disk, name);
-            assert!(left.as_ref().is_none_or(|left| left.len() == sound[number].len()), "it does not stay: {left:?}");
+            assert!(
+                left.as_ref().is_none_or(|left| left.len() == sound[number].len()),
+                "it does not stay: {left:?}"
+            );
         }
         put(&disk, name, b"");
         remove(&disk, name);
@@ -150,7 +153,10 @@ fn a_lost_partition_is_a_hole() {
         let (disk, mut batches, mut offsets) = three_partitions();
         remove(&disk, &format!("{}.log", offsets[lost]));
         let (log, findings) = open(&disk, &config(1));
-        assert!(!names(&disk).contains(&format!("{}.index", offsets[lost])), "an index without a partition is removed");
+        assert!(
+            !names(&disk).contains(&format!("{}.index", offsets[lost])),
+            "an index without a partition is removed"
+        );
         let gone = offsets.remove(lost);
         batches.remove(lost);
         for (offset, batch) in offsets.iter().zip(&batches) {
@@ -220,7 +226,7 @@ fn an_empty_file_alone_says_where_the_topic_goes_on() {
         assert_eq!(findings, []);
         assert_eq!(end(&log), 5000);
         log.close().unwrap();
-        assert_eq!(round == 0 || file(&disk, "5000.index").is_some(), true);
+        assert!(file(&disk, "5000.index").is_some(), "round {round}");
     }
     assert_eq!(append(&open(&disk, &config(100)).0, &batch_of(5)), 5000);
 }
@@ -250,7 +256,15 @@ fn two_files_for_one_offset_are_refused() {
 
 #[test]
 fn files_of_others_are_left_alone() {
-    let strange = ["notes.index", "notes.index.new", "x.log", "18446744073709551616.log", "-1.log", "0.torn", "1.log.bak"];
+    let strange = [
+        "notes.index",
+        "notes.index.new",
+        "x.log",
+        "18446744073709551616.log",
+        "-1.log",
+        "0.torn",
+        "1.log.bak",
+    ];
     let disk = SimDisk::new(1);
     for name in strange {
         put(&disk, name, b"mine");
@@ -267,7 +281,10 @@ fn files_of_others_are_left_alone() {
         assert_eq!(file(&disk, name).as_deref(), Some(&b"mine"[..]), "{name}");
     }
     let names = names(&disk);
-    assert!(!names.contains(&"0.index.new".to_owned()) && !names.contains(&"12.index".to_owned()), "{names:?}");
+    assert!(
+        !names.contains(&"0.index.new".to_owned()) && !names.contains(&"12.index".to_owned()),
+        "{names:?}"
+    );
     assert!(names.contains(&"7.log".to_owned()));
 }
 
@@ -299,7 +316,10 @@ struct WatchedDisk {
 impl WatchedDisk {
     fn log_bytes_read(&self) -> u64 {
         let read = self.read.lock().unwrap();
-        read.iter().filter(|(path, _)| path.extension().is_some_and(|end| end == "log")).map(|(_, bytes)| bytes).sum()
+        read.iter()
+            .filter(|(path, _)| path.extension().is_some_and(|end| end == "log"))
+            .map(|(_, bytes)| bytes)
+            .sum()
     }
 }
 

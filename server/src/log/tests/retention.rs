@@ -11,7 +11,8 @@ fn keeping(partitions: usize, partition_bytes: u64) -> LogConfig {
 fn after_a_thousand_rotations_all_that_is_kept_can_be_read() {
     let disk = SimDisk::new(1);
     let (log, _) = open(&disk, &keeping(8, 150));
-    let batches: Vec<Vec<u8>> = (0..3000).map(|number: u32| batch(&[number.to_string().as_bytes()])).collect();
+    let batches: Vec<Vec<u8>> =
+        (0..3000).map(|number: u32| batch(&[number.to_string().as_bytes()])).collect();
     let mut offsets = Vec::new();
     for (number, batch) in batches.iter().enumerate() {
         let appended = try_append(&log, batch).unwrap();
@@ -23,8 +24,8 @@ fn after_a_thousand_rotations_all_that_is_kept_can_be_read() {
             check_kept(&log, &batches[..=number], &offsets);
         }
     }
-    assert_eq!(names(&disk).iter().filter(|name| name.ends_with(".log")).count(), 8);
-    assert_eq!(names(&disk).iter().filter(|name| name.ends_with(".index")).count(), 7);
+    assert_eq!(count(&disk, Path::new(DIR), "log"), 8);
+    assert_eq!(count(&disk, Path::new(DIR), "index"), 7);
     log.close().unwrap();
     drop(log);
     let (log, findings) = open(&disk, &keeping(8, 150));
@@ -39,7 +40,10 @@ fn check_kept(log: &Log, batches: &[Vec<u8>], offsets: &[u64]) {
     if batches.len() > 40 {
         assert!(first > 0 && batches.len() - first > 8, "{first} of {}", batches.len());
     }
-    assert!(offsets[..first].iter().all(|offset| read(log, *offset, 1).is_none()), "what was dropped is not found");
+    assert!(
+        offsets[..first].iter().all(|offset| read(log, *offset, 1).is_none()),
+        "what was dropped is not found"
+    );
     assert_holds(log, &offsets[first..], &batches[first..]);
     let tail = log.view().select_oldest(1, &mut Vec::new()).unwrap();
     assert_eq!(tail.offset.as_u64(), oldest);
@@ -52,7 +56,8 @@ fn what_was_selected_can_be_read_after_it_was_dropped() {
     let os: (Arc<dyn Disk>, &Path) = (Arc::new(OsDisk::new(0o600)), dir.path());
     for (disk, dir) in [sim, os] {
         let (log, _) = Log::open(Arc::clone(&disk), dir, keeping(3, 200)).unwrap();
-        let batches: Vec<Vec<u8>> = (0..30).map(|number: u32| batch(&[number.to_string().as_bytes()])).collect();
+        let batches: Vec<Vec<u8>> =
+            (0..30).map(|number: u32| batch(&[number.to_string().as_bytes()])).collect();
         append_all(&log, &batches);
         let view = log.view();
         let extent = view.extent();
@@ -67,9 +72,12 @@ fn what_was_selected_can_be_read_after_it_was_dropped() {
         assert_eq!(read(&log, extent.oldest.as_u64(), 1), None);
         drop(selection);
         let found = view.select(extent.oldest, 1, &mut Vec::new());
-        assert!(matches!(found, Err(ReadError::NotFound)), "dropped is not found, also for those who look late");
+        assert!(
+            matches!(found, Err(ReadError::NotFound)),
+            "dropped is not found, also for those who look late"
+        );
         assert!(matches!(view.select_oldest(1, &mut Vec::new()), Err(ReadError::NotFound)));
-        assert_eq!(disk.list(dir).unwrap().iter().filter(|entry| entry.name.ends_with(".log")).count(), 3);
+        assert_eq!(count(&*disk, dir, "log"), 3);
     }
 }
 
@@ -114,7 +122,7 @@ fn fewer_partitions_than_before_are_dropped_when_the_topic_is_opened() {
         assert_eq!(log.view().extent().partitions, kept as u64);
         assert_holds(&log, &offsets[4 - kept..], &batches[4 - kept..]);
         log.maintain();
-        assert_eq!(names(&disk).iter().filter(|name| name.ends_with(".log")).count(), kept);
+        assert_eq!(count(&disk, Path::new(DIR), "log"), kept);
     }
 }
 
@@ -123,8 +131,11 @@ fn a_removal_that_fails_is_tried_again() {
     let disk = SimDisk::new(1);
     let (log, _) = open(&disk, &keeping(1, 1));
     append_all(&log, &plain_batches());
-    let logs = |disk: &SimDisk| names(disk).iter().filter(|name| name.ends_with(".log")).count();
-    disk.inject(crate::disk::Fault { call: disk.calls(), kind: crate::disk::FaultKind::Fail(std::io::ErrorKind::Other) });
+    let logs = |disk: &SimDisk| count(disk, Path::new(DIR), "log");
+    disk.inject(crate::disk::Fault {
+        call: disk.calls(),
+        kind: crate::disk::FaultKind::Fail(std::io::ErrorKind::Other),
+    });
     log.maintain();
     assert_eq!(logs(&disk), 4);
     log.maintain();
@@ -155,7 +166,9 @@ fn a_topic_without_guarantees_keeps_few_files_open() {
         }
         let root = dir.path().canonicalize().unwrap();
         let fds = std::fs::read_dir("/proc/self/fd").unwrap();
-        let open = fds.filter_map(|fd| std::fs::read_link(fd.unwrap().path()).ok()).filter(|path| path.starts_with(&root));
+        let open = fds
+            .filter_map(|fd| std::fs::read_link(fd.unwrap().path()).ok())
+            .filter(|path| path.starts_with(&root));
         let open = open.count();
         assert!(open <= 5, "{open} files are open");
     }

@@ -39,7 +39,12 @@ fn a_tail_torn_at_any_byte_is_cut_and_kept() {
         for cut in 0..=all.len() {
             let disk = SimDisk::new(1);
             put(&disk, "0.log", &all[..cut]);
-            check_torn(&disk, &batches, &all[..cut], &format!("{}.torn", batches[..whole(&batches, cut)].concat().len()));
+            check_torn(
+                &disk,
+                &batches,
+                &all[..cut],
+                &format!("{}.torn", batches[..whole(&batches, cut)].concat().len()),
+            );
         }
     }
 }
@@ -56,7 +61,12 @@ fn a_tail_torn_behind_what_an_index_knows_is_cut_and_kept() {
             log.close().unwrap();
             drop(log);
             put(&disk, "0.log", &all[..cut]);
-            check_torn(&disk, &batches, &all[..cut], &format!("{}.torn", batches[..whole(&batches, cut)].concat().len()));
+            check_torn(
+                &disk,
+                &batches,
+                &all[..cut],
+                &format!("{}.torn", batches[..whole(&batches, cut)].concat().len()),
+            );
         }
     }
 }
@@ -72,8 +82,16 @@ fn a_tail_that_is_shorter_than_its_index_says_is_read_anew() {
         log.close().unwrap();
         drop(log);
         put(&disk, "0.log", &all[..cut]);
-        check_torn(&disk, &batches, &all[..cut], &format!("{}.torn", batches[..whole(&batches, cut)].concat().len()));
-        assert!(!names(&disk).contains(&"0.index".to_owned()), "an index that is wrong now must not fit one day");
+        check_torn(
+            &disk,
+            &batches,
+            &all[..cut],
+            &format!("{}.torn", batches[..whole(&batches, cut)].concat().len()),
+        );
+        assert!(
+            !names(&disk).contains(&"0.index".to_owned()),
+            "an index that is wrong now must not fit one day"
+        );
     }
 }
 
