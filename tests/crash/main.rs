@@ -77,7 +77,7 @@ fn write_until_killed(server: &mut TestServer, random: &mut Random, round: usize
         })
         .collect();
     // The moment of the kill is what is random here; nothing waits for anything.
-    thread::sleep(Duration::from_micros(2000 + random.any() % 40_000));
+    thread::sleep(Duration::from_micros(2000 + random.any() % 120_000));
     server.kill9();
     let mut all = Written::default();
     for writer in writers {

@@ -186,6 +186,18 @@ impl RawPeer {
         }
     }
 
+    /// Expects that the server ends the connection in order, without a reset: what it said before is not in danger then.
+    ///
+    /// # Panics
+    /// When bytes come, or a reset, or nothing.
+    pub fn expect_orderly_end(&mut self) {
+        match self.read_some(256) {
+            Ok(bytes) if bytes.is_empty() => {}
+            Ok(bytes) => panic!("expected the end of the connection, received `{}`", shown(&bytes)),
+            Err(error) => panic!("the connection did not end in order: {error}"),
+        }
+    }
+
     /// Expects that nothing comes for `time`, and that the connection stays open.
     ///
     /// # Panics

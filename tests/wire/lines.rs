@@ -156,6 +156,16 @@ fn nothing_behind_a_broken_line_is_served() {
 }
 
 #[test]
+fn answer_to_a_broken_line_is_not_lost_in_a_reset() {
+    let server = TestServer::start(&[]);
+    let mut peer = server.peer();
+    peer.send(&[b"NOPE\r\n".as_slice(), &b"PING\r\n".repeat(5000)].concat());
+    peer.expect(b"ERR invalid protocol\r\n");
+    peer.finish_sending();
+    peer.expect_orderly_end();
+}
+
+#[test]
 fn connection_that_sends_nothing_and_ends_is_no_error() {
     let server = TestServer::start(&[]);
     let mut peer = server.peer();

@@ -83,10 +83,9 @@ impl Window<'_> {
             if !self.holds(place, wanted) {
                 self.fill(place, wanted)?;
             }
-            let is_all = self.place + self.bytes.len() as u64 >= self.end;
             match decode_batch(self.from(place), BYTES_MAX) {
                 Decoded::Whole { value, .. } => return Ok(Some(read(&value))),
-                Decoded::More { bytes } if !is_all || self.holds(place, bytes) => wanted = bytes,
+                Decoded::More { bytes } if place.saturating_add(bytes as u64) <= self.end => wanted = bytes,
                 Decoded::More { .. } | Decoded::Broken(_) => return Ok(None),
             }
         }
