@@ -71,7 +71,13 @@ impl Topic {
     /// # Cancel safety
     /// When the future is dropped the batch may be stored or not; if it is, it is synced as it would have been.
     pub(crate) async fn append(self: &Arc<Self>, batch: &CheckedBatch<'_>) -> Result<Offset, Reason> {
-        let appended = self.log.append(batch, now_millis()).map_err(|error| self.refuse(&error))?;
+        let appended = self.log.append(batch, now_millis()).map_err(|error| {
+            // A disk may be full because dropped partitions are still there.
+            if self.log.is_maintenance_due() {
+                self.plan_maintenance();
+            }
+            self.refuse(&error)
+        })?;
         if self.is_failing.load(Ordering::Relaxed) && self.is_failing.swap(false, Ordering::Relaxed) {
             tracing::info!(topic = %self.name, "appending works again");
         }

@@ -164,7 +164,7 @@ impl Workload {
         let mut pending = Vec::new();
         for _ in 0..count {
             let size = [20, 200, 1500][self.random.below(3)];
-            let (batch, _) = random_batch(&mut self.random, size);
+            let (mut batch, _) = random_batch(&mut self.random, size);
             self.journal.tried.entry(self.next).or_default().push(batch.clone());
             let mut appended = append(&log, &batch);
             self.look(&log);
@@ -173,7 +173,12 @@ impl Workload {
                 if self.on_error == OnError::Stop {
                     return Err(Stopped);
                 }
-                // The fault is over: the next attempt works, and nothing of the first is left.
+                // The fault is over: the next attempt works, and nothing of the first is left, not behind a shorter
+                // batch either.
+                if self.random.below(2) == 0 {
+                    batch = logd_tests::batch("default", &[b"short"]);
+                    self.journal.tried.entry(self.next).or_default().push(batch.clone());
+                }
                 appended = append(&log, &batch);
             }
             let appended = match appended {

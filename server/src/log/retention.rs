@@ -60,11 +60,22 @@ impl Log {
     /// What fails is said in the log and tried again the next time. A failed sync ends the topic's writer.
     pub fn maintain(&self) {
         let _one_at_a_time = lock(&self.maintaining);
+        // First what makes room, which what follows may need.
+        self.remove_dropped();
         while let Some(completed) = self.next_unsealed() {
             if !self.seal(&completed) {
                 break;
             }
         }
+    }
+
+    /// Whether anything waits for [`Log::maintain`].
+    pub fn is_maintenance_due(&self) -> bool {
+        let retired = lock(&self.retired);
+        !(retired.unsealed.is_empty() && retired.dropped.is_empty())
+    }
+
+    fn remove_dropped(&self) {
         loop {
             let Some(partition) = lock(&self.retired).dropped.front().cloned() else { break };
             if let Err(error) = partition.remove() {

@@ -173,3 +173,21 @@ fn a_topic_without_guarantees_keeps_few_files_open() {
         assert!(open <= 5, "{open} files are open");
     }
 }
+
+#[test]
+fn a_disk_that_is_full_at_a_rotation_gets_the_room_of_what_was_dropped() {
+    let disk = SimDisk::new(1);
+    let (log, _) = open(&disk, &keeping(2, 1500));
+    let bytes = batch_of(1000);
+    append_all(&log, &[bytes.clone(), bytes.clone()]);
+    log.maintain();
+    disk.set_capacity(Some(2500));
+    let error = try_append(&log, &bytes).unwrap_err();
+    assert!(matches!(error, crate::log::AppendError::DiskFull(_)), "{error}");
+    assert!(log.is_maintenance_due(), "the partition that was dropped takes room");
+    log.maintain();
+    let offset = append(&log, &bytes);
+    assert_eq!(read(&log, offset, 1).map(|answer| answer.bytes), Some(bytes));
+    log.maintain();
+    assert!(!log.is_maintenance_due());
+}

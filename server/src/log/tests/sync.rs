@@ -188,16 +188,22 @@ fn a_failed_write_leaves_nothing_and_the_next_one_works() {
 /// A later batch that is shorter than what a failed write has left must not have that behind it.
 #[test]
 fn remains_of_a_failed_write_are_not_behind_a_shorter_batch() {
-    let disk = SimDisk::new(1);
-    let (log, _) = open(&disk, &config(1_000_000));
     let (long, short) = (batch(&[&batch_of(10), &batch_of(10)]), batch_of(1));
-    append(&log, &short);
-    fail(&disk, FaultKind::DiskFull { written: long.len() - 5 });
-    try_append(&log, &long).unwrap_err();
-    append(&log, &short);
-    assert_eq!(file(&disk, "0.log"), Some(short.repeat(2)));
-    drop(log);
-    assert_eq!(open(&disk, &config(1_000_000)).1, []);
+    for is_cut_at_once in [true, false] {
+        let disk = SimDisk::new(1);
+        let (log, _) = open(&disk, &config(1_000_000));
+        append(&log, &short);
+        fail(&disk, FaultKind::DiskFull { written: long.len() - 5 });
+        if !is_cut_at_once {
+            disk.inject(Fault { call: disk.calls() + 2, kind: FaultKind::Fail(ErrorKind::Other) });
+        }
+        try_append(&log, &long).unwrap_err();
+        assert_eq!(file(&disk, "0.log") == Some(short.clone()), is_cut_at_once);
+        append(&log, &short);
+        assert_eq!(file(&disk, "0.log"), Some(short.repeat(2)));
+        drop(log);
+        assert_eq!(open(&disk, &config(1_000_000)).1, []);
+    }
 }
 
 #[test]
