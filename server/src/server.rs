@@ -18,8 +18,9 @@ use crate::error::{ServeError, StartError};
 use crate::input::BufferPool;
 use crate::topics::Topics;
 
-/// File descriptors that are not connections: partitions, the work directory, the runtime's own.
-const DESCRIPTORS_KEPT: u64 = 128;
+/// File descriptors that are not connections: partitions, the work directory, the runtime's own, and connections that
+/// are being refused.
+const DESCRIPTORS_KEPT: u64 = 128 + REJECTIONS_MAX as u64;
 
 /// How many connections over the limit are told so and are read from until they close, at the same time. Those beyond
 /// are told so and closed at once: a peer that has sent something may not see why.

@@ -4,12 +4,16 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use super::*;
 use crate::disk::OsDisk;
 
 const WRITERS: u64 = 3;
 const READERS: usize = 3;
+
+/// How long a reader may take to come to the end.
+const BOUND: Duration = Duration::from_secs(100);
 
 /// A batch that names its writer and number, of very different lengths.
 fn numbered(writer: u64, number: u64) -> Vec<u8> {
@@ -38,7 +42,9 @@ fn read_until(log: &Log, is_done: &AtomicBool, acknowledged: &Mutex<BTreeMap<u64
     let mut scratch = Vec::new();
     let mut seen = 0;
     let mut at = None;
+    let began = Instant::now();
     loop {
+        assert!(began.elapsed() < BOUND, "the end is not reached, reading at {at:?}");
         let was_done = is_done.load(Ordering::Acquire);
         let view = log.view();
         let selected = match at {

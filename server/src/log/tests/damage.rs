@@ -281,3 +281,32 @@ fn more_holes_than_are_told_apart_cost_what_follows_but_no_time() {
     assert_eq!(log.view().extent().batches, 4097 + 1);
     assert_eq!(read(&log, bytes.len() as u64, 1).unwrap().bytes, good);
 }
+
+#[test]
+fn a_read_does_not_cross_a_hole_where_a_partition_begins() {
+    let batches = plain_batches();
+    let disk = SimDisk::new(1);
+    let (log, _) = open(&disk, &config(1));
+    let offsets = append_all(&log, &batches);
+    drop(log);
+    let second = [&vec![b'x'; batches[1].len() - 1][..], b"\n"].concat();
+    put(&disk, &format!("{}.log", offsets[1]), &second);
+    let (log, findings) = open(&disk, &config(1));
+    assert!(findings.contains(&Finding::Damage { from: offsets[1], to: offsets[2] }), "{findings:?}");
+    assert_eq!(read(&log, 0, 1000).unwrap().bytes, batches[0]);
+    let behind = Answer { offset: offsets[2], batches: 2, bytes: batches[2..].concat() };
+    assert_eq!(read(&log, offsets[1], 1000), Some(behind));
+    drop(log);
+    // The same where a batch is left behind the damage in that partition.
+    let second = [&second[..], &batches[1]].concat();
+    let third = batches[0].len() + second.len();
+    for offset in &offsets[1..] {
+        disk.remove(&Path::new(DIR).join(format!("{offset}.log"))).unwrap();
+    }
+    put(&disk, &format!("{}.log", offsets[1]), &second);
+    put(&disk, &format!("{third}.log"), &batches[2]);
+    let (log, _) = open(&disk, &config(1));
+    assert_eq!(read(&log, 0, 1000).unwrap().bytes, batches[0], "what was lost is not passed over in silence");
+    let answer = read(&log, offsets[1], 1000).unwrap();
+    assert_eq!((answer.offset, answer.bytes), (offsets[2], batches[1..3].concat()));
+}
