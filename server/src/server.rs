@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -188,6 +189,10 @@ fn open(config: Config) -> Result<(Shared, DirLock), StartError> {
         let holder = DirLock::holder(&config.workdir).map(|pid| format!(" (process {pid})"));
         return Err(StartError::WorkdirInUse { dir: config.workdir, holder: holder.unwrap_or_default() });
     };
+    let parent = config.workdir.parent().filter(|parent| !parent.as_os_str().is_empty());
+    if let Err(error) = disk.sync_dir(parent.unwrap_or(Path::new("."))) {
+        tracing::warn!(%error, "a new work directory may not survive a power cut: its own directory cannot be synced");
+    }
     let topics = Topics::open(disk, &config)?;
     let shared = Shared { topics, stats: Arc::default(), buffers: BufferPool::default(), config };
     Ok((shared, lock))

@@ -115,20 +115,21 @@ impl View {
         let first = behind.checked_sub(1).ok_or(ReadError::NotFound)?;
         let mut selection: Option<Selection> = None;
         let (mut at, mut left) = (offset, messages);
+        // What was lost in between ends the selection: an answer of its own says so, by beginning behind it.
         for partition in self.partitions.iter().skip(first) {
             let Some(place) = at.checked_sub(partition.start) else { break };
             let range = match select_in(partition, place, left, scratch) {
                 Ok(Found::Batches(range)) => range,
-                Ok(Found::End(end)) => {
+                Ok(Found::End(end)) if selection.is_none() || end == place => {
                     at = partition.start + end;
                     continue;
                 }
+                Ok(Found::End(_)) => break,
                 // Why there is no more is said to the one who asks for it.
                 Err(_) if selection.is_some() => break,
                 Err(error) => return Err(error),
             };
             if selection.is_some() && range.from.place != place {
-                // What is between was lost. That is said by an answer of its own, which begins behind it.
                 break;
             }
             let piece =
