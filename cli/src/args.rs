@@ -57,7 +57,7 @@ pub(crate) enum Command {
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Options of every command")]
 pub(crate) struct Common {
-    /// The server's address: a name or an IP address, and a port.
+    /// The server's address: a name or an IP address, and a port. `:1774` is that port of this machine.
     #[arg(long, global = true, env = "LOGD_HOST", default_value = ClientConfig::HOST_DEFAULT, value_parser = host, value_name = "HOST:PORT")]
     pub(crate) host: String,
     /// How long the server can be silent while an answer is due, or take in nothing while there is something to send.
@@ -130,10 +130,11 @@ pub(crate) struct Read {
     pub(crate) retry: Retry,
 }
 
-/// What to do when a connection that was there is lost. The first is not tried again.
+/// What to do when a connection that was there is lost.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Retry {
-    /// How often in a row a lost connection is made anew [default: 9; with --read-forever, without end].
+    /// How often in a row a lost connection is made anew [default: 9; for `read --read-forever`, without end]. The first
+    /// connection is tried once only, so that a wrong address is told at once.
     #[arg(long, value_name = "N")]
     retries: Option<u32>,
     /// The longest wait before the first retry. The actual one is a random part of it.
@@ -222,12 +223,21 @@ const TIME_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 pub(crate) fn completions(shell: Shell) -> Vec<u8> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "log-cli", &mut script);
+    if shell == Shell::Bash {
+        // The library writes the name of a command with a hyphen in two ways, so that nothing behind a subcommand is
+        // completed (clap issues 6421 and 6529).
+        return String::from_utf8_lossy(&script).replace("log__subcmd__cli", "log__cli").into_bytes();
+    }
     script
 }
 
 /// A name or an address, which is not looked up yet, and a port.
 fn host(text: &str) -> Result<String, String> {
     match text.rsplit_once(':') {
+        // A server can listen on every interface by such an address, and both read it from the same variable.
+        Some(("", port)) if port.parse::<u16>().is_ok_and(|port| port != 0) => {
+            Ok(format!("127.0.0.1:{port}"))
+        }
         Some((host, port)) if is_host(host) && port.parse::<u16>().is_ok_and(|port| port != 0) => {
             Ok(text.into())
         }
@@ -261,7 +271,7 @@ fn multiplier(text: &str) -> Result<f64, String> {
 
 fn batch_bytes(text: &str) -> Result<usize, String> {
     let bytes = size(text)
-        .ok_or("it is not a number of bytes: write `65536`, or with one of the units `B`, `KiB`, `MiB`")?;
+        .ok_or("it is not a number of bytes: write `65536`, or with one of the units `B`, `kB`, `MB`, `KiB`, `MiB`, `GiB`")?;
     if (BATCH_BYTES_MIN..=BATCH_BYTES_MAX).contains(&bytes) {
         Ok(bytes)
     } else {
@@ -275,8 +285,12 @@ fn size(text: &str) -> Option<usize> {
     let (digits, unit) = text.split_at_checked(end)?;
     let factor = match unit.trim_start() {
         "" | "B" => 1,
+        "kB" => 1000,
+        "MB" => 1_000_000,
+        "GB" => 1_000_000_000,
         "KiB" => 1 << 10,
         "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
         _ => return None,
     };
     if digits.is_empty() {

@@ -24,7 +24,7 @@ mod version;
 mod write;
 
 use std::ffi::OsString;
-use std::io;
+use std::io::{self, IsTerminal};
 
 use tokio::runtime::{Builder, Runtime};
 use tracing_subscriber::EnvFilter;
@@ -71,7 +71,11 @@ fn runtime() -> io::Result<Runtime> {
 
 fn trace() {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("debug"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
+        .init();
 }
 
 async fn dispatch(cli: Cli) -> Result<Exit, Failure> {

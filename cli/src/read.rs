@@ -157,12 +157,20 @@ async fn explain(common: &Common, args: &Read, error: Error) -> Failure {
         return error.into();
     }
     let topic = &args.topic;
-    match (Client::new(common.client_config()).head(topic).await, args.offset) {
+    let mut client = Client::new(common.client_config());
+    match (client.head(topic).await, args.offset) {
         (Err(error), _) if error.is_not_found() => no_topic(topic, &common.host),
-        (Ok(head), Some(Position { offset, .. })) => Failure::failed(format!(
-            "no batch of topic `{topic}` starts at offset `{offset}`: the topic ends at `{}`",
-            head.next
-        )),
+        (Ok(head), Some(Position { offset, .. })) => {
+            let oldest = client.tail(topic, 1).await.map_or(head.next, |answer| answer.offset);
+            let place = if offset < oldest {
+                format!("its oldest batch starts at `{oldest}`")
+            } else if offset >= head.next {
+                format!("it ends at `{}`", head.next)
+            } else {
+                format!("it has batches from `{oldest}` to `{}`, and `read --numbers` shows where", head.next)
+            };
+            Failure::failed(format!("no batch of topic `{topic}` starts at offset `{offset}`: {place}"))
+        }
         _ => error.into(),
     }
 }

@@ -140,7 +140,9 @@ fn command() -> Command {
              --batch-size, and all but --config in the file that --config names, as batch-size = \"64KiB\". The \
              command line comes before the environment, and that before the file.\n\nSizes are bytes, or have a unit: \
              kB, MB, GB, TB (powers of 1000), KiB, MiB, GiB, TiB (powers of 1024). Times have one or more units: \
-             500ms, 15s, 1m30s, 2h.",
+             500ms, 15s, 1m30s, 2h.\n\nSIGTERM, SIGINT and SIGHUP end the server in order: what is in work is \
+             finished, and everything is synced. A second signal ends it at once.\n\nExit codes: 0 ended in order; 1 \
+             could not start, or did not end in order; 2 impossible options.",
         )
         .args(SETTINGS.iter().map(Setting::arg))
         .args([config, verbose])

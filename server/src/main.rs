@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use logd_server::args::{self, Invocation};
 use logd_server::{Config, Server};
@@ -14,6 +15,9 @@ const FAILED: u8 = 1;
 
 /// The exit code for impossible settings; that of an unknown option is the same.
 const USAGE: u8 = 2;
+
+/// How long after the first signal others are taken for the same.
+const SIGNALS_ARE_ONE: Duration = Duration::from_millis(500);
 
 /// The most threads that sync, seal and remove files at the same time.
 const BLOCKING_THREADS_MAX: usize = 32;
@@ -39,26 +43,50 @@ fn main() -> ExitCode {
 }
 
 async fn serve(config: Config) -> Result<(), Box<dyn Error>> {
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
+    let mut signals = Signals::listen()?;
     let server = Server::bind(config).await?;
     tracing::info!("listening on {}", server.local_addr());
     let serving = server.run(async move {
-        stop_signal(&mut interrupt, &mut terminate).await;
-        // Who sends a second signal does not want to wait for the order that the first one asks for.
-        tokio::spawn(async move {
-            stop_signal(&mut interrupt, &mut terminate).await;
-            tracing::warn!("stopped at once by a second signal");
-            std::process::exit(i32::from(FAILED));
-        });
+        signals.next().await;
+        tokio::spawn(stop_at_second_signal());
     });
     serving.await.map_err(Into::into)
 }
 
-async fn stop_signal(interrupt: &mut Signal, terminate: &mut Signal) {
-    tokio::select! {
-        _ = interrupt.recv() => tracing::info!("received SIGINT"),
-        _ = terminate.recv() => tracing::info!("received SIGTERM"),
+/// Who sends a second signal does not want to wait for the order that the first one asks for. Signals that come at the
+/// same time, as to a whole process group, are one.
+async fn stop_at_second_signal() {
+    tokio::time::sleep(SIGNALS_ARE_ONE).await;
+    // Where signals cannot be listened for any more, the server ends in order.
+    if let Ok(mut signals) = Signals::listen() {
+        signals.next().await;
+        tracing::warn!("stopped at once by a second signal");
+        std::process::exit(i32::from(FAILED));
+    }
+}
+
+/// The signals that end the server.
+struct Signals {
+    hangup: Signal,
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn listen() -> io::Result<Self> {
+        Ok(Self {
+            hangup: signal(SignalKind::hangup())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.hangup.recv() => tracing::info!("received SIGHUP"),
+            _ = self.interrupt.recv() => tracing::info!("received SIGINT"),
+            _ = self.terminate.recv() => tracing::info!("received SIGTERM"),
+        }
     }
 }
 

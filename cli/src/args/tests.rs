@@ -21,7 +21,8 @@ fn host_has_a_port() {
     for text in ["127.0.0.1:1774", "logs.example.org:1", "[::1]:65535"] {
         assert_eq!(host(text).as_deref(), Ok(text));
     }
-    for text in ["", "127.0.0.1", ":1774", "logs:", "logs:0", "logs:65536", "::1", "::1:1774", "[x]:1"] {
+    assert_eq!(host(":1774").as_deref(), Ok("127.0.0.1:1774"));
+    for text in ["", ":", ":0", "127.0.0.1", "logs:", "logs:0", "logs:65536", "::1", "::1:1774", "[x]:1"] {
         assert!(host(text).is_err(), "{text:?} was taken for a host and a port");
     }
 }

@@ -165,7 +165,8 @@ async fn attend<T>(
 fn tell(result: Option<Delivered>, delivered: u64, what: &str) -> Result<(), Failure> {
     let first = delivered + 1;
     match result {
-        Some(Ok((End::Whole, printed))) => printed,
+        Some(Ok((End::Whole, printed))) => printed
+            .map_err(|failure| failure.and(format_args!("; all `{delivered}` messages were delivered"))),
         Some(Ok((End::Stopped { left_out }, printed))) => {
             let left_out = if left_out == 0 {
                 String::new()

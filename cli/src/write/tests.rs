@@ -98,6 +98,6 @@ fn end_of_the_input_is_told_only_when_it_is_not_whole() {
     assert_eq!(told.to_string(), "interrupted: `5` messages were delivered");
     let told = tell(Some(Ok((End::Stopped { left_out: 7 }, Ok(())))), 5, "line").unwrap_err();
     assert!(told.to_string().contains("`7` bytes of line `6` were left out"), "{told}");
-    let full = Err(Failure::failed("cannot write"));
-    assert_eq!(tell(Some(Ok((End::Whole, full.clone()))), 5, "line"), full);
+    let told = tell(Some(Ok((End::Whole, Err(Failure::failed("cannot write"))))), 5, "line").unwrap_err();
+    assert_eq!(told.to_string(), "cannot write; all `5` messages were delivered");
 }

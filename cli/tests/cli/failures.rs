@@ -74,11 +74,12 @@ fn unknown_topic_is_told_and_not_read_as_empty() {
 fn offset_that_is_no_batchs_is_told() {
     let server = TestServer::start();
     server.done(&["write", "hello", "world!"], b"");
-    for offset in ["7", "61"] {
+    for (offset, place) in [
+        ("7", "it has batches from `0` to `60`, and `read --numbers` shows where"),
+        ("61", "it ends at `60`"),
+    ] {
         let finished = server.cli(&["read", "--offset", offset], b"");
-        let expected = format!(
-            "log-cli: no batch of topic `default` starts at offset `{offset}`: the topic ends at `60`"
-        );
+        let expected = format!("log-cli: no batch of topic `default` starts at offset `{offset}`: {place}");
         assert_eq!(finished.failed_with(Exit::Failed), expected);
     }
     let follower = server.cli(&["read", "-F", "--offset", "7"], b"");
