@@ -60,7 +60,10 @@ fn version_completions_and_help_need_no_server() {
 #[test]
 fn bash_completes_the_options_of_a_subcommand() {
     let script = run("127.0.0.1:1", &["completions", "bash"], b"");
-    let ask = "\nCOMP_WORDS=(log-cli read --lim); COMP_CWORD=2; _log-cli log-cli --lim read; echo \"${COMPREPLY[@]}\"";
+    let ask = "
+        COMP_WORDS=(log-cli read --lim); COMP_CWORD=2
+        complete=($(complete -p log-cli)); while [[ ${complete[0]} != -F ]]; do complete=(\"${complete[@]:1}\"); done
+        ${complete[1]} log-cli --lim read; echo \"${COMPREPLY[@]}\"";
     let shell =
         std::process::Command::new("bash").args(["-c", &(text(script.stdout) + ask)]).output().unwrap();
     assert_eq!(text(shell.stdout), "--limit\n", "{}", text(shell.stderr));

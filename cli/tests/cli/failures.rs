@@ -136,7 +136,7 @@ fn output_that_cannot_be_written_is_told_and_the_messages_are_delivered() {
     let finished = server.cli(&["write", "hello", "--output", "/dev/full"], b"");
     assert_eq!(
         finished.failed_with(Exit::Failed),
-        "log-cli: cannot write to `/dev/full`: no space left on device"
+        "log-cli: cannot write to `/dev/full`: no space left on device; all `1` messages were delivered"
     );
     assert_eq!(server.done(&["read"], b""), b"hello\n");
 }
