@@ -11,7 +11,7 @@ const SOON: Duration = Duration::from_secs(5);
 
 #[test]
 fn idle_server_ends_at_once_with_0() {
-    for signal in [Signal::TERM, Signal::INT] {
+    for signal in [Signal::TERM, Signal::INT, Signal::HUP] {
         let mut server = TestServer::start(&[]);
         let mut peer = server.peer();
         peer.ask(b"PING\r\n", b"OK\r\n");
@@ -51,6 +51,36 @@ fn waiting_readers_do_not_delay_the_end() {
     let rest = reader.read_to_end();
     let answers: [&[u8]; 2] = [b"ERR shutting down\r\n", b"ERR not found\r\n"];
     assert!(answers.contains(&rest.as_slice()), "received `{}`", rest.escape_ascii());
+}
+
+#[test]
+fn signals_at_the_same_time_are_one() {
+    let mut server = TestServer::start(&[]);
+    let sent = batch("default", &[b"hello"]);
+    let (start, end) = sent.split_at(20);
+    let mut peer = server.peer();
+    peer.send(start);
+    peer.wait_until_taken();
+    server.signal(Signal::TERM);
+    server.signal(Signal::INT);
+    wait_until("the server listens no more", BOUND, || RawPeer::try_connect(server.addr()).is_err());
+    peer.ask(end, b"OK 0 1\r\n");
+    assert_eq!(server.wait_for_end().code(), Some(0), "{}", server.stderr());
+}
+
+#[test]
+fn later_signal_ends_what_is_in_work() {
+    let mut server = TestServer::start(&["--shutdown-timeout", "10m", "--timeout", "10m"]);
+    let mut peer = server.peer();
+    peer.send(b"BATCH 29 default ");
+    peer.wait_until_taken();
+    wait_until("a later signal ends the server", BOUND, || {
+        if server.is_running() {
+            server.signal(Signal::TERM);
+        }
+        !server.is_running()
+    });
+    assert_eq!(server.wait_for_end().code(), Some(1), "{}", server.stderr());
 }
 
 #[test]
