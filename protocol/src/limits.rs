@@ -31,8 +31,8 @@ pub const WAIT_MAX: Duration = Duration::from_secs(60);
 
 /// The longest body of a `MOK` answer that a client takes, in bytes.
 ///
-/// A line of `TOPICS` has at most 340 bytes, so this is enough for some 12,000 topics.
-pub const MOK_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// A line of `TOPICS` has at most 340 bytes, so this is enough for 120,000 topics: more than a server can be set to.
+pub const MOK_BYTES_MAX: usize = 40 * 1024 * 1024;
 
 /// The port that logd listens on when none is given.
 pub const PORT_DEFAULT: u16 = 1774;

@@ -184,18 +184,28 @@ async fn listen(host: &str) -> Result<TcpListener, StartError> {
 fn open(config: Config) -> Result<(Shared, DirLock), StartError> {
     let disk: Arc<dyn Disk> = Arc::new(OsDisk::new(config.file_mode));
     let workdir = |source| StartError::Workdir { dir: config.workdir.clone(), source };
+    let is_new = disk.list(&config.workdir).is_err();
     disk.create_dir(&config.workdir).map_err(workdir)?;
+    if is_new {
+        sync_ancestors(&*disk, &config.workdir);
+    }
     let Some(lock) = DirLock::acquire(&config.workdir).map_err(workdir)? else {
         let holder = DirLock::holder(&config.workdir).map(|pid| format!(" (process {pid})"));
         return Err(StartError::WorkdirInUse { dir: config.workdir, holder: holder.unwrap_or_default() });
     };
-    let parent = config.workdir.parent().filter(|parent| !parent.as_os_str().is_empty());
-    if let Err(error) = disk.sync_dir(parent.unwrap_or(Path::new("."))) {
-        tracing::warn!(%error, "a new work directory may not survive a power cut: its own directory cannot be synced");
-    }
     let topics = Topics::open(disk, &config)?;
     let shared = Shared { topics, stats: Arc::default(), buffers: BufferPool::default(), config };
     Ok((shared, lock))
+}
+
+/// Makes a new directory, and those above it that may be new, survive a power cut.
+fn sync_ancestors(disk: &dyn Disk, dir: &Path) {
+    for ancestor in dir.ancestors().skip(1) {
+        let ancestor = if ancestor.as_os_str().is_empty() { Path::new(".") } else { ancestor };
+        if let Err(error) = disk.sync_dir(ancestor) {
+            tracing::warn!(directory = %ancestor.display(), %error, "cannot be synced: a new work directory may not survive a power cut");
+        }
+    }
 }
 
 fn warn_if_open(address: SocketAddr) {
@@ -212,7 +222,8 @@ fn allow_connections(wanted: usize) -> usize {
     let needed = (wanted as u64).saturating_add(DESCRIPTORS_KEPT);
     let limit = getrlimit(Resource::Nofile);
     let Some(current) = limit.current.filter(|current| *current < needed) else { return wanted };
-    let possible = limit.maximum.map_or(needed, |maximum| maximum.min(needed));
+    // As many as can be had: topics take some, too, and their number is not known.
+    let possible = limit.maximum.unwrap_or(needed).max(current);
     let raised = setrlimit(Resource::Nofile, Rlimit { current: Some(possible), maximum: limit.maximum });
     let reached = if raised.is_ok() { possible } else { current };
     if reached >= needed {

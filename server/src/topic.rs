@@ -84,10 +84,11 @@ impl Topic {
         if appended.is_maintenance_due {
             self.plan_maintenance();
         }
+        // Readers who cannot see the batch before it is synced are told again by the sync.
+        self.grown.send_replace(());
         if appended.is_sync_due {
             self.commit(appended).await?;
         }
-        self.grown.send_replace(());
         Ok(appended.offset)
     }
 
@@ -155,8 +156,16 @@ impl Topic {
         if !self.is_maintenance_planned.swap(true, Ordering::AcqRel) {
             let topic = Arc::clone(self);
             spawn_blocking(move || {
-                topic.is_maintenance_planned.store(false, Ordering::Release);
-                topic.log.maintain();
+                loop {
+                    let is_done = topic.log.maintain();
+                    topic.is_maintenance_planned.store(false, Ordering::Release);
+                    // What came in between is done by this thread, too, unless another has been planned for it. What
+                    // has failed is left until there is a reason to try again.
+                    let is_more = is_done && topic.log.is_maintenance_due();
+                    if !is_more || topic.is_maintenance_planned.swap(true, Ordering::AcqRel) {
+                        return;
+                    }
+                }
             });
         }
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use logd_client::{Position, Scanner, Start, TopicName};
+use logd_client::{BatchBuilder, ErrorKind, Offset, Position, Scanner, Start, TopicName};
 use logd_server::Config;
 
 use crate::support::{TestServer, take, take_all, within};
@@ -167,4 +167,42 @@ async fn what_retention_drops_under_a_slow_follower_is_an_error() {
         Scanner::builder(server.client_config()).start(Start::At(position)).follow(true).open().unwrap();
     let error = within("the error", scanner.next()).await.unwrap().unwrap_err();
     assert!(error.is_not_found(), "{error}");
+}
+
+#[tokio::test]
+async fn damage_under_a_valid_index_costs_only_the_damaged_batch() {
+    let mut server = TestServer::start().await;
+    let mut offsets = Vec::new();
+    for number in 0..10 {
+        let mut batch = BatchBuilder::new(&TopicName::default(), 512);
+        batch.push(format!("message {number}").as_bytes()).unwrap();
+        offsets.push(server.client().append(&batch.finish().unwrap()).await.unwrap().as_u64());
+    }
+    server.stop().await;
+    let partition = server.workdir().join("default/0.log");
+    let mut bytes = std::fs::read(&partition).unwrap();
+    bytes[usize::try_from(offsets[5]).unwrap()] ^= 1;
+    std::fs::write(&partition, bytes).unwrap();
+    server.start_again().await;
+    let mut scanner = Scanner::builder(server.client_config()).open().unwrap();
+    assert_eq!(take(&mut scanner, 5).await, (0..5).map(|n| format!("message {n}")).collect::<Vec<_>>());
+    let gap = within("the gap", scanner.next()).await.unwrap().unwrap_err();
+    let (from, to) = (Offset::new(offsets[5]), Offset::new(offsets[6]));
+    assert_eq!(gap.kind(), ErrorKind::Gap { from, to });
+    assert_eq!(take_all(scanner).await, (6..10).map(|n| format!("message {n}")).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn an_empty_topic_that_does_not_begin_at_0_ends_too() {
+    let mut server = TestServer::start().await;
+    server.stop().await;
+    let topic = server.workdir().join("default");
+    std::fs::remove_dir_all(&topic).unwrap();
+    std::fs::create_dir(&topic).unwrap();
+    std::fs::write(topic.join("5000.log"), b"").unwrap();
+    server.start_again().await;
+    assert!(server.messages().await.is_empty());
+    let mut follower = server.follower();
+    server.writer().write(b"first").await.unwrap();
+    assert_eq!(take(&mut follower, 1).await, ["first"]);
 }

@@ -42,6 +42,10 @@ impl TestServer {
         Self { config, address, running: Some(running), _workdir: workdir }
     }
 
+    pub(crate) fn workdir(&self) -> &std::path::Path {
+        &self.config.workdir
+    }
+
     /// Ends the server, as a signal would.
     pub(crate) async fn stop(&mut self) {
         if let Some(Running { stop, task }) = self.running.take() {

@@ -10,6 +10,19 @@ const NOT_FOUND: &[u8] = b"ERR not found\r\n";
 const INVALID: &[u8] = b"ERR invalid request\r\n";
 
 #[test]
+fn waiting_peer_that_sends_no_more_is_answered_and_so_is_what_it_sent() {
+    let server = TestServer::start(&[]);
+    let mut peer = server.peer();
+    peer.send(b"READ default 0 1 wait=60000\r\nPING\r\n");
+    peer.send(HELLO_WORLD);
+    peer.finish_sending();
+    assert_eq!(
+        peer.read_to_end().escape_ascii().to_string(),
+        joined(&[NOT_FOUND, b"OK\r\nOK 0 1\r\n"]).escape_ascii().to_string()
+    );
+}
+
+#[test]
 fn ping_is_answered() {
     answered(b"PING\r\n", b"OK\r\n");
 }

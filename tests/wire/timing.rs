@@ -49,6 +49,24 @@ fn request_of_a_byte_now_and_then_is_timed_out() {
 }
 
 #[test]
+fn body_that_is_passed_over_a_byte_now_and_then_is_timed_out() {
+    let server = TestServer::start(&["--timeout", "500ms"]);
+    let mut peer = server.peer();
+    peer.ask(b"BATCH 1000000 default 1 1\r\n", b"ERR too large\r\n");
+    let start = Instant::now();
+    peer.set_read_timeout(Duration::from_millis(100));
+    let answer = loop {
+        assert!(start.elapsed() < BOUND, "the peer is not cut off");
+        peer.send(b"x");
+        if let Ok(bytes) = peer.read_some(TIMED_OUT.len()) {
+            break bytes;
+        }
+    };
+    assert_eq!(answer.escape_ascii().to_string(), TIMED_OUT.escape_ascii().to_string());
+    assert_took(start, Duration::from_millis(400));
+}
+
+#[test]
 fn body_that_is_passed_over_is_timed_out() {
     let server = TestServer::start(&["--timeout", "400ms"]);
     let mut peer = server.peer();

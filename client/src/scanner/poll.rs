@@ -13,8 +13,10 @@ use tracing::warn;
 
 use super::Start;
 use super::intake::{Event, Intake, Stop};
+use super::position::Cursor;
+use crate::answers::Head;
 use crate::client::{Client, pause};
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::session::{Link, feature};
 
 /// How often in a row `not found` and HEAD can contradict each other.
@@ -49,13 +51,15 @@ pub(super) struct Poller {
     intake: Intake,
     /// How often in a row the server has contradicted itself.
     contradictions: u32,
+    /// Where an answer has broken off last.
+    broken_at: Option<Offset>,
     /// Whether it has been said that the position is beyond the topic's end.
     beyond_end_told: bool,
 }
 
 impl Poller {
     pub(super) const fn new(link: Link, settings: Settings, intake: Intake) -> Self {
-        Self { link, settings, intake, contradictions: 0, beyond_end_told: false }
+        Self { link, settings, intake, contradictions: 0, broken_at: None, beyond_end_told: false }
     }
 
     /// Polls to the end.
@@ -116,8 +120,12 @@ impl Poller {
         match session.ask_found(&request).await {
             Ok((offset, batches)) => {
                 self.contradictions = 0;
-                self.intake.take_answer(session, offset, batches).await?;
-                Ok(Progress::Ask)
+                let is_before = self.intake.cursor().is_some_and(|cursor| offset < cursor.offset());
+                match self.intake.take_answer(session, offset, batches).await {
+                    Ok(()) => Ok(Progress::Ask),
+                    Err(stop) if is_before => Err(stop),
+                    Err(stop) => self.ask_again(stop),
+                }
             }
             Err(error) if error.is_not_found() => self.explain_not_found(error).await,
             Err(error) if error.reason() == Some(Reason::InvalidRequest) && messages > 1 => {
@@ -129,10 +137,24 @@ impl Poller {
         }
     }
 
+    /// An answer can stop being one because of damage on the server's disk. The server finds it when it is asked for
+    /// that very place, and leads past it: so it is asked, once.
+    fn ask_again(&mut self, stop: Stop) -> Result<Progress, Stop> {
+        let place = self.intake.cursor().map(Cursor::offset);
+        match stop {
+            Stop::Failed(error) if error.kind() == ErrorKind::Protocol && self.broken_at != place => {
+                warn!(topic = %self.settings.topic, %error, "an answer broke off; asking again from there");
+                self.broken_at = place;
+                Ok(Progress::Ask)
+            }
+            stop => Err(stop),
+        }
+    }
+
     /// Finds out where the end is, and begins there.
     async fn begin_at_end(&mut self) -> Result<(), Stop> {
         let next = match self.find_end().await {
-            Ok(next) => next,
+            Ok(head) => head.next,
             // Whatever is the first batch of a topic that does not exist yet, it is new.
             Err(error) if error.is_not_found() && self.settings.follow => Offset::ZERO,
             Err(error) => return Err(error.into()),
@@ -142,14 +164,14 @@ impl Poller {
     }
 
     /// The end of the topic. A server that does not know HEAD has the topic read through for that.
-    async fn find_end(&mut self) -> Result<Offset, Error> {
+    async fn find_end(&mut self) -> Result<Head, Error> {
         let session = self.link.ready().await?;
         if session.settings().has_feature(feature::HEAD) {
             let request = Request::Head { topic: self.settings.topic.as_topic() };
-            return session.ask_found(&request).await.map(|(next, _)| next);
+            return session.ask_found(&request).await.map(|(next, batches)| Head { next, batches });
         }
         let mut client = Client::new(self.link.config().clone());
-        client.head(&self.settings.topic).await.map(|head| head.next)
+        client.head(&self.settings.topic).await
     }
 
     /// What the server means by `not found`: that there is nothing now, that there may be something after all, or
@@ -160,15 +182,15 @@ impl Poller {
         if follow && !knows_head {
             return Ok(Progress::Nothing);
         }
-        let end = match self.find_end().await {
-            Ok(end) => end,
+        let Head { next: end, batches } = match self.find_end().await {
+            Ok(head) => head,
             Err(error) if !error.is_not_found() => return Err(error.into()),
             Err(_) if follow => return Ok(Progress::Nothing),
             Err(_) => return Err(not_found.into()),
         };
         match self.intake.cursor() {
-            None if end == Offset::ZERO => {
-                self.intake.begin(Position::ZERO);
+            None if batches == 0 || end == Offset::ZERO => {
+                self.intake.begin(Position::at(end));
                 Ok(Progress::Nothing)
             }
             Some(cursor) if cursor.position() == Position::at(end) => Ok(Progress::Nothing),

@@ -164,11 +164,7 @@ impl Connection<'_> {
                             return Ok(end);
                         }
                     }
-                    Ok(Next::Close) => {
-                        self.output.flush().await?;
-                        return Ok(End::Closed);
-                    }
-                    Ok(Next::Refuse) => {
+                    Ok(Next::Close | Next::Refuse) => {
                         self.output.flush().await?;
                         return Ok(End::Refused);
                     }
@@ -180,7 +176,7 @@ impl Connection<'_> {
             };
             self.output.flush().await?;
             if is_last {
-                return Ok(End::Refused);
+                return self.shut_down().await;
             }
             // A request that has begun to come in when the server ends is the last one.
             is_last = *self.shutdown.borrow();
@@ -256,11 +252,7 @@ impl Connection<'_> {
             match self.wait_for_bytes(wanted, deadline, true).await? {
                 Wait::Bytes(_) => {}
                 Wait::End | Wait::TimedOut => return Ok(Some(End::Closed)),
-                // What the peer may have sent meanwhile is read, so that it sees an orderly end.
-                Wait::ShutDown => match self.input.read(self.stream, 1)? {
-                    Received::Nothing | Received::End => return Ok(Some(End::Closed)),
-                    Received::Bytes(_) => return Ok(Some(End::Refused)),
-                },
+                Wait::ShutDown => return self.shut_down().await.map(Some),
             }
         }
         let mut deadline = Instant::now() + self.shared.config.timeout;
@@ -280,6 +272,13 @@ impl Connection<'_> {
         Ok(None)
     }
 
+    /// Tells the peer that whatever it has asked for since the last answer is not done.
+    async fn shut_down(&mut self) -> io::Result<End> {
+        self.output.put(&Response::Error(Reason::ShuttingDown));
+        self.output.flush().await?;
+        Ok(End::Refused)
+    }
+
     async fn time_out(&mut self) -> io::Result<End> {
         self.shared.stats.error(None);
         self.output.put(&Response::Error(Reason::TimedOut));
@@ -290,6 +289,8 @@ impl Connection<'_> {
     /// Throws away the rest of a body, in the time that a request has.
     async fn skip(&mut self, mut bytes: u64) -> io::Result<Option<End>> {
         self.output.flush().await?;
+        let mut deadline = Instant::now() + self.shared.config.timeout;
+        let mut progress = 0;
         loop {
             let there = self.input.bytes().len();
             let skipped = usize::try_from(bytes).unwrap_or(usize::MAX).min(there);
@@ -298,9 +299,12 @@ impl Connection<'_> {
             if bytes == 0 {
                 return Ok(None);
             }
-            let deadline = Instant::now() + self.shared.config.timeout;
+            if progress >= PROGRESS_BYTES {
+                progress = 0;
+                deadline = Instant::now() + self.shared.config.timeout;
+            }
             match self.wait_for_bytes(PROGRESS_BYTES, deadline, false).await? {
-                Wait::Bytes(_) => {}
+                Wait::Bytes(bytes) => progress += bytes,
                 Wait::End => return Ok(Some(End::Closed)),
                 Wait::TimedOut | Wait::ShutDown => return self.time_out().await.map(Some),
             }

@@ -105,7 +105,8 @@ impl Connection<'_> {
                     ready?;
                     match self.input.read(self.stream, 1)? {
                         Received::Bytes(bytes) => self.shared.stats.received(bytes),
-                        Received::End => return Err(io::ErrorKind::UnexpectedEof.into()),
+                        // A peer that sends no more is answered at once: it may be gone, and would be waited for.
+                        Received::End => return Ok(false),
                         Received::Nothing => {}
                     }
                 }

@@ -22,7 +22,7 @@ pub(super) struct Retired {
 
 impl Retired {
     pub(super) fn is_overdue(&self) -> bool {
-        self.unsealed.len() + self.dropped.len() > WAITING_MAX
+        self.unsealed.len() > WAITING_MAX || self.dropped.len() > WAITING_MAX
     }
 }
 
@@ -55,18 +55,20 @@ impl Log {
         dropped
     }
 
-    /// Seals partitions that are complete, and removes the files of those that were dropped.
+    /// Removes the files of partitions that were dropped, and seals those that are complete. Says whether all was done.
     ///
     /// What fails is said in the log and tried again the next time. A failed sync ends the topic's writer.
-    pub fn maintain(&self) {
+    pub fn maintain(&self) -> bool {
         let _one_at_a_time = lock(&self.maintaining);
-        // First what makes room, which what follows may need.
-        self.remove_dropped();
+        // First what makes room, which what follows may need; and again whenever a seal has taken its time.
+        let mut is_done = self.remove_dropped();
         while let Some(completed) = self.next_unsealed() {
             if !self.seal(&completed) {
-                break;
+                return false;
             }
+            is_done = is_done && self.remove_dropped();
         }
+        is_done
     }
 
     /// Whether anything waits for [`Log::maintain`].
@@ -75,12 +77,12 @@ impl Log {
         !(retired.unsealed.is_empty() && retired.dropped.is_empty())
     }
 
-    fn remove_dropped(&self) {
+    fn remove_dropped(&self) -> bool {
         loop {
-            let Some(partition) = lock(&self.retired).dropped.front().cloned() else { break };
+            let Some(partition) = lock(&self.retired).dropped.front().cloned() else { return true };
             if let Err(error) = partition.remove() {
                 tracing::warn!(dir = %self.dir.display(), partition = partition.start, %error, "a dropped partition was not removed");
-                break;
+                return false;
             }
             lock(&self.retired).dropped.pop_front();
         }

@@ -40,7 +40,8 @@ pub(super) fn scan(file: &dyn File, mut index: Index, end: u64, time: u64) -> io
         if let Some((bytes, messages)) = window.valid_batch(at)? {
             index.push(bytes, messages, time);
         } else if index.holes().len() >= HOLES_MAX {
-            return Ok(Scan { index, tail: Some(at) });
+            // No more holes are told apart: the rest is one. It is kept, for there may be batches in it.
+            index.push_hole(end);
         } else {
             match window.batch_behind(at)? {
                 Some(next) => index.push_hole(next),

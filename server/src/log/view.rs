@@ -240,6 +240,9 @@ fn try_select(
     let from = mark;
     let wanted = from.messages.saturating_add(messages);
     if end.messages < wanted && stop == end.place {
+        // Where a reader begins, there must be an envelope: one who has met damage comes back to it, and is led past it.
+        let mut first = from;
+        walk.step(&mut first)?;
         return Range::new(file, from, end, end.place).map(|range| Ok(Found::Batches(range)));
     }
     let near = partition.look_up(|index| index.mark_reaching(wanted)).map_err(WalkError::Io)?;
