@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use logd_tests::{TestServer, Tmpfs, batch, not_run};
+use logd_tests::{BOUND, TestServer, Tmpfs, batch, not_run, wait_until};
 
 /// Offsets and batches that were answered with `OK`.
 type Stored = Vec<(u64, Vec<u8>)>;
@@ -74,6 +74,27 @@ fn full_disk_at_a_rotation_is_endured() {
     server.restart();
     expect_all(&server, &stored);
     expect_nothing_half_written(&mount, &stored);
+}
+
+#[test]
+fn full_disk_at_a_rotation_gets_the_room_of_the_partition_that_goes() {
+    let Some(mount) = small_disk("the room of a dropped partition") else { return };
+    let options = ["--partition-size", "1000000", "--partitions", "2"];
+    let server = TestServer::start_in(&mount.join("logs"), &options);
+    let sent = batch("default", &[&vec![b'x'; 50_000]]);
+    let mut peer = server.peer();
+    // Both partitions are full to the point where the next batch begins a third.
+    for _ in 0..2 * (1_000_000 / sent.len()) {
+        peer.append(&sent);
+    }
+    wait_until("the first partition is sealed", BOUND, || mount.join("logs/default/0.index").exists());
+    fill_to_the_last_byte(&mount);
+    peer.ask(&sent, b"ERR disk full\r\n");
+    wait_until("the partition that was dropped makes room", BOUND, || {
+        peer.send(&sent);
+        peer.read_line().starts_with("OK ")
+    });
+    assert!(!mount.join("logs/default/0.log").exists(), "the partition that was dropped is still there");
 }
 
 #[test]
