@@ -3,11 +3,12 @@
 use bytes::{Bytes, BytesMut};
 
 use crate::crc::checksum;
-use crate::decode::{Decoded, decode_batch};
+use crate::decode::{Decoded, decode_batch, decode_envelope};
 use crate::envelope::Envelope;
 use crate::error::BatchError;
+use crate::id::BatchId;
 use crate::message::Messages;
-use crate::topic::TopicRef;
+use crate::topic::{TopicName, TopicRef};
 
 /// The bytes of a batch whose envelope has been understood; nothing is known about its body yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,6 +78,11 @@ impl<'a> CheckedBatch<'a> {
         self.0.envelope.topic
     }
 
+    /// Which batch of which writer it is, where the envelope says so.
+    pub fn id(&self) -> Option<BatchId> {
+        self.0.envelope.id()
+    }
+
     /// Envelope and body.
     pub const fn bytes(&self) -> &'a [u8] {
         self.0.bytes
@@ -109,12 +115,19 @@ pub struct Batch {
     envelope_bytes: usize,
     messages: u64,
     crc: u32,
+    id: Option<BatchId>,
 }
 
 impl Batch {
-    /// Takes the bytes of a batch that a builder has finished.
-    pub(crate) fn from_parts(bytes: Bytes, envelope_bytes: usize, messages: u64, crc: u32) -> Self {
-        Self { bytes, envelope_bytes, messages, crc }
+    /// Takes the bytes of a batch that has been put together from its envelope and its body.
+    pub(crate) fn from_parts(bytes: Bytes, envelope: &Envelope<'_>) -> Self {
+        Self {
+            bytes,
+            envelope_bytes: envelope.bytes(),
+            messages: envelope.messages,
+            crc: envelope.crc,
+            id: envelope.id(),
+        }
     }
 
     /// Takes the batch at the beginning of `buffer` off it, and checks it.
@@ -136,11 +149,12 @@ impl Batch {
             Decoded::Broken(broken) => return Decoded::Broken(broken),
         };
         let taken = buffer.split_to(bytes).freeze();
-        let value = checked.map(|Parts { envelope_bytes, messages, crc }| Self {
+        let value = checked.map(|Parts { envelope_bytes, messages, crc, id }| Self {
             bytes: taken,
             envelope_bytes,
             messages,
             crc,
+            id,
         });
         Decoded::Whole { value, bytes }
     }
@@ -165,6 +179,46 @@ impl Batch {
         self.crc
     }
 
+    /// Which batch of which writer it is, where the envelope says so.
+    pub const fn id(&self) -> Option<BatchId> {
+        self.id
+    }
+
+    /// The topic that the batch is for.
+    pub fn topic(&self) -> TopicName {
+        match decode_envelope(&self.bytes) {
+            Decoded::Whole { value, .. } => value.topic.into(),
+            // A batch is only made from an envelope that can be read.
+            Decoded::More { .. } | Decoded::Broken(_) => TopicName::default(),
+        }
+    }
+
+    /// The same batch under another identity, or under none; its body is copied unless the identity is the same.
+    ///
+    /// It can become longer by 50 bytes.
+    #[must_use]
+    pub fn with_id(&self, id: Option<BatchId>) -> Self {
+        if id == self.id {
+            return self.clone();
+        }
+        let mut extensions = Vec::new();
+        if let Some(id) = id {
+            id.put(&mut extensions);
+        }
+        let (body, topic) = (self.body(), self.topic());
+        let envelope = Envelope {
+            body_bytes: body.len() as u64,
+            topic: topic.as_topic(),
+            crc: self.crc,
+            messages: self.messages,
+            extensions: &extensions,
+        };
+        let mut bytes = BytesMut::with_capacity(envelope.bytes() + body.len());
+        envelope.put(&mut bytes);
+        bytes.extend_from_slice(&body);
+        Self::from_parts(bytes.freeze(), &envelope)
+    }
+
     /// The messages from byte `delta` of the body on, each a slice of the batch's own bytes. `0` begins at the first.
     pub fn messages_from(&self, delta: usize) -> BatchMessages {
         BatchMessages { body: self.body(), at: delta }
@@ -176,12 +230,13 @@ struct Parts {
     envelope_bytes: usize,
     messages: u64,
     crc: u32,
+    id: Option<BatchId>,
 }
 
 impl Parts {
     fn of(raw: &RawBatch<'_>) -> Self {
         let envelope_bytes = raw.bytes.len() - raw.body.len();
-        Self { envelope_bytes, messages: raw.envelope.messages, crc: raw.envelope.crc }
+        Self { envelope_bytes, messages: raw.envelope.messages, crc: raw.envelope.crc, id: raw.envelope.id() }
     }
 }
 

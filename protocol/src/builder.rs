@@ -9,6 +9,7 @@ use thiserror::Error;
 use crate::batch::Batch;
 use crate::crc::checksum;
 use crate::envelope::{self, Envelope};
+use crate::id::BatchId;
 use crate::message::{framed_bytes, put_message};
 use crate::topic::TopicName;
 
@@ -42,14 +43,25 @@ pub struct BatchBuilder {
     buffer: BytesMut,
     /// The bytes kept free for the envelope.
     room: usize,
+    /// How many of them for an identity.
+    id_bytes: usize,
     messages: u64,
 }
 
 impl BatchBuilder {
     /// An empty batch for `topic` whose envelope and body will have at most `batch_bytes_max` bytes together.
     pub fn new(topic: &TopicName, batch_bytes_max: usize) -> Self {
-        let room = envelope::bytes_max(topic.as_str().len());
-        Self { topic: topic.clone(), batch_bytes_max, buffer: BytesMut::new(), room, messages: 0 }
+        Self::with_room(topic, batch_bytes_max, 0)
+    }
+
+    /// As [`BatchBuilder::new`], with room for the identity that [`BatchBuilder::finish_as`] writes.
+    pub fn with_ids(topic: &TopicName, batch_bytes_max: usize) -> Self {
+        Self::with_room(topic, batch_bytes_max, 1 + BatchId::BYTES_MAX)
+    }
+
+    fn with_room(topic: &TopicName, batch_bytes_max: usize, id_bytes: usize) -> Self {
+        let room = envelope::bytes_max(topic.as_str().len()) + id_bytes;
+        Self { topic: topic.clone(), batch_bytes_max, buffer: BytesMut::new(), room, id_bytes, messages: 0 }
     }
 
     /// Frames `message` into the batch and returns its delta: the byte index in the body at which it starts.
@@ -94,6 +106,19 @@ impl BatchBuilder {
 
     /// Writes the envelope and hands the batch out; `None` when it is empty. The builder is empty afterwards.
     pub fn finish(&mut self) -> Option<Batch> {
+        self.finish_with(b"")
+    }
+
+    /// As [`BatchBuilder::finish`], with an identity in the envelope.
+    ///
+    /// A builder that was made without room for it makes a batch that can be 50 bytes longer than it should be.
+    pub fn finish_as(&mut self, id: BatchId) -> Option<Batch> {
+        let mut extensions = Vec::with_capacity(BatchId::BYTES_MAX);
+        id.put(&mut extensions);
+        self.finish_with(&extensions)
+    }
+
+    fn finish_with(&mut self, extensions: &[u8]) -> Option<Batch> {
         if self.is_empty() {
             return None;
         }
@@ -102,14 +127,17 @@ impl BatchBuilder {
         let body = bytes.get(self.room..).unwrap_or_default();
         let crc = checksum(body);
         let body_bytes = body.len() as u64;
-        let envelope = Envelope { body_bytes, topic: self.topic.as_topic(), crc, messages, extensions: b"" };
-        let envelope_bytes = envelope.bytes();
-        let start = self.room.saturating_sub(envelope_bytes);
+        let envelope = Envelope { body_bytes, topic: self.topic.as_topic(), crc, messages, extensions };
+        let Some(start) = self.room.checked_sub(envelope.bytes()) else {
+            let mut whole = BytesMut::with_capacity(envelope.bytes() + body.len());
+            envelope.put(&mut whole);
+            whole.extend_from_slice(body);
+            return Some(Batch::from_parts(whole.freeze(), &envelope));
+        };
         if let Some(mut place) = bytes.get_mut(start..self.room) {
             envelope.put(&mut place);
         }
-        let bytes = bytes.split_off(start).freeze();
-        Some(Batch::from_parts(bytes, envelope_bytes, messages, crc))
+        Some(Batch::from_parts(bytes.split_off(start).freeze(), &envelope))
     }
 
     /// Whether a body longer by `framed` bytes still makes a batch that is small enough, by its exact envelope.
@@ -128,11 +156,11 @@ impl BatchBuilder {
             messages: self.messages + 1,
             extensions: b"",
         };
-        envelope.bytes()
+        envelope.bytes() + self.id_bytes
     }
 
     fn refusal(&self, bytes: usize, framed: usize) -> PushError {
-        let empty = Self::new(&self.topic, self.batch_bytes_max);
+        let empty = Self::with_room(&self.topic, self.batch_bytes_max, self.id_bytes);
         if empty.fits(framed) {
             return PushError::Full { bytes };
         }

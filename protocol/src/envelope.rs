@@ -3,6 +3,7 @@
 use bytes::BufMut;
 
 use crate::error::Broken;
+use crate::id::BatchId;
 use crate::limits::TOPIC_BYTES_MAX;
 use crate::line::Tokens;
 use crate::number::{digits, parse_u64, put_u64};
@@ -69,6 +70,11 @@ impl<'a> Envelope<'a> {
         })
     }
 
+    /// Which batch of which writer it is, where the line says so.
+    pub fn id(&self) -> Option<BatchId> {
+        BatchId::parse(self.extensions).ok().flatten()
+    }
+
     /// The bytes that [`Envelope::put`] writes.
     pub(crate) fn bytes(&self) -> usize {
         let extensions = if self.extensions.is_empty() { 0 } else { 1 + self.extensions.len() };
@@ -105,5 +111,7 @@ pub(crate) const fn bytes_max(topic_bytes: usize) -> usize {
     COMMAND.len() + 20 + topic_bytes + 10 + 20 + "   ".len() + "\r\n".len()
 }
 
-const _: () =
-    assert!(bytes_max(TOPIC_BYTES_MAX) < crate::limits::BATCH_BYTES_MIN, "an envelope fits every batch");
+const _: () = assert!(
+    bytes_max(TOPIC_BYTES_MAX) + 1 + BatchId::BYTES_MAX < crate::limits::BATCH_BYTES_MIN,
+    "an envelope fits every batch"
+);

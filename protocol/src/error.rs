@@ -140,6 +140,9 @@ reasons! {
     TooManyConnections = "too many connections",
     /// The request did not come in within the server's time.
     TimedOut = "timed out",
+    /// A batch of this writer with so small a number is not remembered any more: whether it is stored cannot be told.
+    /// Nothing was stored.
+    Forgotten = "sequence forgotten",
     /// The server is about to end.
     ShuttingDown = "shutting down",
 }

@@ -8,6 +8,7 @@ use crate::batch::RawBatch;
 use crate::decode::Decoded;
 use crate::envelope::{Envelope, EnvelopeTokens};
 use crate::error::{Broken, Reason};
+use crate::id::BatchId;
 use crate::limits::WAIT_MAX;
 use crate::line::{Line, Tokens, decode_line};
 use crate::number::{NumberError, parse_u64, put_u64};
@@ -65,7 +66,7 @@ commands! {
 /// A request whose arguments are within the server's bounds. The body of a batch is not looked at yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Request<'a> {
-    /// `BATCH <body_bytes> <topic> <crc> <messages>\r\n<body>`: append these very bytes.
+    /// `BATCH <body_bytes> <topic> <crc> <messages> [writer=<16 hex> seq=<n>]\r\n<body>`: append these very bytes.
     Batch(RawBatch<'a>),
     /// `READ <topic> <offset> <messages> [wait=<ms>]\r\n`.
     Read {
@@ -325,8 +326,6 @@ fn decode_batch_request<'a>(
 /// The envelope of a batch that is there with its body: whatever is wrong with it now leaves the connection usable.
 fn parse_envelope<'a>(tokens: &EnvelopeTokens<'a>) -> Result<Envelope<'a>, Reason> {
     parse_topic(tokens.topic)?;
-    if !tokens.extensions.is_empty() {
-        return Err(Reason::InvalidRequest);
-    }
+    BatchId::parse(tokens.extensions).map_err(|_| Reason::InvalidRequest)?;
     Envelope::parse(tokens).map_err(|_| Reason::InvalidProtocol)
 }

@@ -4,8 +4,8 @@
 use bytes::BytesMut;
 use logd_protocol::limits::{BATCH_BYTES_DEFAULT, BATCH_BYTES_MIN};
 use logd_protocol::{
-    Batch, BatchBuilder, BatchError, Decoded, FrameError, Messages, PushError, RawBatch, Reason, Request,
-    TopicName, checksum, decode_batch, decode_request, framed_bytes,
+    Batch, BatchBuilder, BatchError, BatchId, Decoded, FrameError, Messages, PushError, RawBatch, Reason,
+    Request, TopicName, WriterId, checksum, decode_batch, decode_request, framed_bytes,
 };
 use proptest::prelude::*;
 
@@ -288,4 +288,41 @@ proptest! {
             prop_assert_eq!(checked.iter().count() as u64, messages);
         }
     }
+}
+
+const ID: BatchId = BatchId { writer: WriterId::new(0xab), seq: 12 };
+
+#[test]
+fn identity_is_part_of_the_envelope_and_can_be_changed() {
+    let topic = TopicName::new("events").unwrap();
+    let mut builder = BatchBuilder::with_ids(&topic, 512);
+    builder.push(b"hello").unwrap();
+    let batch = builder.finish_as(ID).unwrap();
+    let line = b"BATCH 14 events 1680380747 1 writer=00000000000000ab seq=12\r\nMSG 5\r\nhello\r\n";
+    assert_eq!(&batch.bytes()[..], line);
+    assert_eq!((batch.id(), batch.topic()), (Some(ID), topic));
+
+    let plain = batch.with_id(None);
+    assert_eq!(&plain.bytes()[..], b"BATCH 14 events 1680380747 1\r\nMSG 5\r\nhello\r\n");
+    assert_eq!((plain.id(), plain.crc(), plain.messages()), (None, batch.crc(), 1));
+    assert_eq!(plain.with_id(Some(ID)), batch);
+
+    let mut bytes = BytesMut::from(&batch.bytes()[..]);
+    let Decoded::Whole { value, .. } = Batch::take(&mut bytes, 512) else { panic!("it is whole") };
+    assert_eq!(value.unwrap(), batch);
+}
+
+#[test]
+fn batch_with_the_longest_identity_is_not_too_long() {
+    let id = BatchId { writer: WriterId::new(u64::MAX), seq: u64::MAX };
+    for bytes_max in 512..600 {
+        let mut builder = BatchBuilder::with_ids(&TopicName::default(), bytes_max);
+        while builder.push(b"1234567").is_ok() {}
+        assert!(builder.finish_as(id).unwrap().bytes().len() <= bytes_max);
+    }
+    // A builder without room for it makes a longer batch, and a right one.
+    let mut builder = BatchBuilder::new(&TopicName::default(), 512);
+    builder.push(b"hello").unwrap();
+    let batch = builder.finish_as(id).unwrap();
+    assert_eq!((batch.id(), batch.messages()), (Some(id), 1));
 }

@@ -93,11 +93,15 @@ impl Topic {
     }
 
     fn refuse(&self, error: &AppendError) -> Reason {
-        if !self.is_failing.swap(true, Ordering::Relaxed) {
+        // What is forgotten is between the server and one writer: the topic is well.
+        if matches!(error, AppendError::Forgotten) {
+            tracing::warn!(topic = %self.name, %error, "a batch is refused");
+        } else if !self.is_failing.swap(true, Ordering::Relaxed) {
             tracing::error!(topic = %self.name, %error, "batches are refused");
         }
         match error {
             AppendError::DiskFull(_) => Reason::DiskFull,
+            AppendError::Forgotten => Reason::Forgotten,
             AppendError::Io(_) | AppendError::SyncFailed | AppendError::Exhausted => Reason::StorageFailed,
         }
     }

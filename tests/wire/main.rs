@@ -7,6 +7,7 @@
 mod appending;
 mod bounds;
 mod connections;
+mod dedup;
 mod extensions;
 mod fuzz;
 mod lines;

@@ -12,7 +12,10 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use logd_protocol::{Broken, Command, Decoded, Reason, Rejection, Request, Response, decode_request};
+use logd_protocol::{
+    BatchId, Broken, Command, Decoded, Offset, RawBatch, Reason, Rejection, Request, Response, TopicName,
+    TopicRef, decode_request,
+};
 use rustix::net::SendFlags;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
@@ -74,6 +77,7 @@ pub(crate) async fn serve(mut stream: TcpStream, shared: Arc<Shared>, shutdown: 
             stream: &stream,
             shared: &shared,
             shutdown,
+            refused: None,
             scratch: Vec::new(),
         };
         connection.run().await
@@ -133,8 +137,23 @@ struct Connection<'a> {
     stream: &'a TcpStream,
     shared: &'a Arc<Shared>,
     shutdown: watch::Receiver<bool>,
+    /// The batch with an identity that was refused last, if it has not been stored since.
+    refused: Option<Refused>,
     /// What reading envelopes of the storage needs; its contents do not matter.
     scratch: Vec<u8>,
+}
+
+/// docs/protocol.md, "Dedup": what its writer sent behind it is refused, too, so that the order is kept.
+struct Refused {
+    topic: TopicName,
+    id: BatchId,
+    reason: Reason,
+}
+
+impl Refused {
+    fn is_before(&self, topic: TopicRef<'_>, id: BatchId) -> bool {
+        self.id.writer == id.writer && self.id.seq < id.seq && self.topic.as_topic() == topic
+    }
 }
 
 /// What to do after a request.
@@ -149,6 +168,26 @@ enum Next {
     Close,
     /// Close the connection of a peer that cannot be served further.
     Refuse,
+}
+
+/// Appends a batch, unless one that belongs before it was refused.
+async fn append_in_order(
+    shared: &Arc<Shared>,
+    refused: &mut Option<Refused>,
+    batch: &RawBatch<'_>,
+) -> Result<Offset, Reason> {
+    let envelope = batch.envelope();
+    let Some(id) = envelope.id() else { return requests::append(shared, batch).await };
+    if let Some(before) = refused.as_ref().filter(|before| before.is_before(envelope.topic, id)) {
+        return Err(before.reason);
+    }
+    let result = requests::append(shared, batch).await;
+    match result {
+        Err(reason) => *refused = Some(Refused { topic: envelope.topic.into(), id, reason }),
+        Ok(_) if refused.as_ref().is_some_and(|refused| refused.id == id) => *refused = None,
+        Ok(_) => {}
+    }
+    result
 }
 
 impl Connection<'_> {
@@ -199,7 +238,7 @@ impl Connection<'_> {
         let next = match request {
             Ok(Request::Batch(batch)) => {
                 stats.request(Command::Batch);
-                let response = match requests::append(self.shared, &batch).await {
+                let response = match append_in_order(self.shared, &mut self.refused, &batch).await {
                     Ok(offset) => Response::Found { offset, batches: 1 },
                     Err(reason) => {
                         stats.error(Some(Command::Batch));

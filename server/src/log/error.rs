@@ -61,6 +61,9 @@ pub enum AppendError {
     /// A sync failed before, so that what the disk holds is unknown. Nothing is appended until the topic is opened anew.
     #[error("an earlier sync failed: nothing is written until a restart")]
     SyncFailed,
+    /// So old a batch of this writer is not remembered any more: whether it is stored cannot be told.
+    #[error("whether the batch is stored is not remembered any more")]
+    Forgotten,
     /// The topic has no offsets left.
     #[error("the topic has no offsets left")]
     Exhausted,

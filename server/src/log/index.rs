@@ -9,6 +9,7 @@
 use std::sync::Arc;
 
 use super::error::IndexError;
+use super::writers::Writers;
 
 /// The least distance of two entries, except behind a hole.
 pub(super) const SPACING_BYTES: u64 = 64 * 1024;
@@ -16,8 +17,8 @@ pub(super) const SPACING_BYTES: u64 = 64 * 1024;
 /// The most holes that are told apart in one partition; an index with more of them is not made.
 pub(super) const HOLES_MAX: usize = 4096;
 
-const MAGIC: &[u8; 8] = b"logdidx1";
-const HEADER_BYTES: usize = 72;
+const MAGIC: &[u8; 8] = b"logdidx2";
+const HEADER_BYTES: usize = 80;
 const ENTRY_BYTES: usize = 32;
 const HOLE_BYTES: usize = 16;
 
@@ -111,21 +112,23 @@ impl Index {
         before.or(self.entries.first()).copied().unwrap_or(self.end)
     }
 
-    /// The index as a file: `docs/storage.md`, "Index files".
-    pub(super) fn encode(&self, start: u64) -> Vec<u8> {
-        let mut payload =
-            Vec::with_capacity(self.entries.len() * ENTRY_BYTES + self.holes.len() * HOLE_BYTES);
+    /// The index as a file: `docs/storage.md`, "Index files". `writers` is what is known of the topic's writers at the
+    /// end of the partition.
+    pub(super) fn encode(&self, start: u64, writers: &[u8]) -> Vec<u8> {
+        let index_bytes = self.entries.len() * ENTRY_BYTES + self.holes.len() * HOLE_BYTES;
+        let mut payload = Vec::with_capacity(index_bytes + writers.len());
         for Mark { place, batches, messages, time } in &self.entries {
             put(&mut payload, &[*place, *batches, *messages, *time]);
         }
         for Hole { from, to } in self.holes.iter() {
             put(&mut payload, &[*from, *to]);
         }
+        payload.extend_from_slice(writers);
         let mut file = Vec::with_capacity(HEADER_BYTES + payload.len());
         file.extend_from_slice(MAGIC);
         let Mark { place, batches, messages, time } = self.end;
         let (entries, holes) = (self.entries.len() as u64, self.holes.len() as u64);
-        put(&mut file, &[start, place, batches, messages, time, entries, holes]);
+        put(&mut file, &[start, place, batches, messages, time, entries, holes, writers.len() as u64]);
         file.extend_from_slice(&crc32fast::hash(&payload).to_le_bytes());
         file.extend_from_slice(&crc32fast::hash(&file).to_le_bytes());
         file.extend_from_slice(&payload);
@@ -133,14 +136,15 @@ impl Index {
     }
 
     /// Reads an index file of the partition that begins at `start`.
-    pub(super) fn decode(file: &[u8], start: u64) -> Result<Self, IndexError> {
+    pub(super) fn decode(file: &[u8], start: u64) -> Result<(Self, Writers), IndexError> {
         let header = Header::decode(file, start)?;
         let payload = file.get(HEADER_BYTES..).unwrap_or_default();
         if payload.len() != header.payload_bytes()? || crc32fast::hash(payload) != header.payload_crc {
             return Err(IndexError::Damaged);
         }
-        let (entries, holes) =
+        let (entries, rest) =
             payload.split_at_checked(header.entries * ENTRY_BYTES).ok_or(IndexError::Damaged)?;
+        let (holes, writers) = rest.split_at_checked(header.holes * HOLE_BYTES).ok_or(IndexError::Damaged)?;
         let entries: Vec<Mark> = entries
             .chunks_exact(ENTRY_BYTES)
             .filter_map(|bytes| {
@@ -153,7 +157,7 @@ impl Index {
             .filter_map(|bytes| numbers(bytes).map(|[from, to]| Hole { from, to }))
             .collect();
         let index = Self { entries, holes, end: header.end };
-        if index.is_ordered() { Ok(index) } else { Err(IndexError::Damaged) }
+        if index.is_ordered() { Ok((index, Writers::decode(writers)?)) } else { Err(IndexError::Damaged) }
     }
 
     fn is_ordered(&self) -> bool {
@@ -174,6 +178,7 @@ pub(super) struct Header {
     pub(super) end: Mark,
     entries: usize,
     holes: usize,
+    writers_bytes: usize,
     payload_crc: u32,
 }
 
@@ -188,7 +193,7 @@ impl Header {
         if !header.starts_with(MAGIC) || crc != crc32fast::hash(checked).to_le_bytes() {
             return Err(IndexError::Damaged);
         }
-        let [of, place, batches, messages, time, entries, holes] =
+        let [of, place, batches, messages, time, entries, holes, writers_bytes] =
             numbers(checked.get(MAGIC.len()..).unwrap_or_default()).ok_or(IndexError::Damaged)?;
         if of != start {
             return Err(IndexError::OtherPartition { start: of });
@@ -199,6 +204,7 @@ impl Header {
             end: Mark { place, batches, messages, time },
             entries: count(entries)?,
             holes: count(holes)?,
+            writers_bytes: count(writers_bytes)?,
             payload_crc,
         })
     }
@@ -206,7 +212,8 @@ impl Header {
     fn payload_bytes(&self) -> Result<usize, IndexError> {
         let entries = self.entries.checked_mul(ENTRY_BYTES);
         let holes = self.holes.checked_mul(HOLE_BYTES);
-        entries.zip(holes).and_then(|(entries, holes)| entries.checked_add(holes)).ok_or(IndexError::Damaged)
+        let index = entries.zip(holes).and_then(|(entries, holes)| entries.checked_add(holes));
+        index.and_then(|index| index.checked_add(self.writers_bytes)).ok_or(IndexError::Damaged)
     }
 }
 

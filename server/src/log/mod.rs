@@ -20,6 +20,7 @@ mod tests;
 mod view;
 mod walk;
 mod writer;
+mod writers;
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -31,7 +32,7 @@ use self::partition::Partition;
 pub use self::recovery::Finding;
 use self::retention::Retired;
 pub use self::view::{Extent, Piece, Selection, View};
-use self::writer::Writer;
+use self::writer::{Writer, Written};
 use crate::disk::Disk;
 
 /// How a topic is stored.
@@ -68,6 +69,17 @@ pub struct Appended {
     pub is_sync_due: bool,
     /// Whether a partition was completed, so that [`Log::maintain`] has something to do.
     pub is_maintenance_due: bool,
+}
+
+impl Appended {
+    const fn new(written: &Written, is_maintenance_due: bool) -> Self {
+        Self {
+            offset: Offset::new(written.offset),
+            end: Offset::new(written.end),
+            is_sync_due: written.is_sync_due,
+            is_maintenance_due,
+        }
+    }
 }
 
 /// A topic's storage.
@@ -122,11 +134,19 @@ impl Log {
 
     /// Appends the batch's bytes as they are. `time` is the time of arrival in milliseconds since 1970.
     ///
+    /// A batch whose identity is known to be stored is not stored again; the answer is that of the first time.
+    ///
     /// # Errors
     /// [`AppendError`]; nothing of the batch is stored, and readers see what they saw before.
     pub fn append(&self, batch: &CheckedBatch<'_>, time: u64) -> Result<Appended, AppendError> {
         let bytes = batch.bytes().len() as u64;
+        let id = batch.id();
         let mut writer = lock(&self.writer);
+        if let Some(id) = id
+            && let Some(stored) = writer.find(id, &self.config)?
+        {
+            return Ok(Appended::new(&stored, false));
+        }
         writer.prepare(bytes)?;
         let is_maintenance_due = writer.is_full_for(bytes, &self.config);
         if is_maintenance_due {
@@ -136,17 +156,15 @@ impl Log {
             }
         }
         let written = writer.write(batch.bytes(), batch.messages(), time, &self.config)?;
+        if let Some(id) = id {
+            writer.remember(id, written.offset);
+        }
         drop(writer);
         if is_maintenance_due && lock(&self.retired).is_overdue() {
             // Partitions are completed faster than they are sealed and removed: the writer helps, and so is slowed.
             self.maintain();
         }
-        Ok(Appended {
-            offset: Offset::new(written.offset),
-            end: Offset::new(written.end),
-            is_sync_due: written.is_sync_due,
-            is_maintenance_due,
-        })
+        Ok(Appended::new(&written, is_maintenance_due))
     }
 
     /// Makes everything appended so far survive a power cut, and lets readers see it. Returns up to where.
@@ -191,8 +209,13 @@ impl Log {
     pub fn close(&self) -> Result<(), SyncError> {
         let end = self.sync()?.as_u64();
         self.maintain();
-        if let Some(head) = self.view().partitions.last() {
-            self.save_index(head, end);
+        let writer = lock(&self.writer);
+        // Nobody appends any more to a log that is closed; if somebody does, the next open reads what there is.
+        let (head, writers) = (Arc::clone(writer.head()), writer.encoded_writers());
+        let is_all = writer.end() == end;
+        drop(writer);
+        if is_all {
+            self.save_index(&head, end, &writers);
         }
         Ok(())
     }

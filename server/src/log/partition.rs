@@ -10,10 +10,13 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 use std::time::UNIX_EPOCH;
 
+use logd_protocol::BatchId;
+
 use super::error::IndexError;
 use super::index::{Header, Index, Mark};
 use super::layout::PartitionFile;
 use super::scan::scan;
+use super::writers::Writers;
 use crate::disk::{Disk, File, OpenMode};
 
 /// The largest index file that is read; a larger one is taken for damaged. It covers 256 GiB of log.
@@ -99,7 +102,7 @@ impl Partition {
             State::OnDisk(end) => *end,
         };
         let index = match self.read_index() {
-            Ok(index) if index.end() == end => index,
+            Ok((index, _)) if index.end() == end => index,
             Ok(_) | Err(_) => self.rebuilt(end.place)?,
         };
         let found = look(&index);
@@ -122,13 +125,15 @@ impl Partition {
         tracing::warn!(partition = %self.name.log(&self.dir).display(), "the index does not fit the partition: it is made anew");
         // The next open makes it anew, too, and reports what is damaged.
         self.remove_index()?;
-        self.scanned(bytes)
+        self.scanned(bytes, |_, _| {})
     }
 
     /// The index of the first `bytes` bytes, which are all there will be: what is no batch at their end is a hole.
-    pub(super) fn scanned(&self, bytes: u64) -> io::Result<Index> {
+    /// Batches with an identity are told to `found`, with their offsets.
+    pub(super) fn scanned(&self, bytes: u64, mut found: impl FnMut(BatchId, u64)) -> io::Result<Index> {
         let file = self.file()?;
-        let mut index = scan(&*file, Index::default(), bytes, modified_millis(&*file)?)?.index;
+        let found = |id, place| found(id, self.start + place);
+        let mut index = scan(&*file, Index::default(), bytes, modified_millis(&*file)?, found)?.index;
         if index.end().place < bytes {
             index.push_hole(bytes);
         }
@@ -143,7 +148,7 @@ impl Partition {
     }
 
     /// The index file, if there is a valid one.
-    pub(super) fn read_index(&self) -> Result<Index, IndexError> {
+    pub(super) fn read_index(&self) -> Result<(Index, Writers), IndexError> {
         let file = self.open_index()?;
         let length = file.len()?;
         if length > INDEX_BYTES_MAX {
@@ -163,11 +168,14 @@ impl Partition {
         remove_if_there(&*self.disk, &self.name.index(&self.dir))
     }
 
-    /// Writes the index file, unless the partition has grown beyond `end`, up to which it must be synced. The file's
-    /// name survives a power cut when the directory is synced.
-    pub(super) fn write_index(&self, end: u64) -> io::Result<()> {
+    /// Writes the index file, unless the partition has grown beyond `end`, up to which it must be synced. `writers` is
+    /// what is known of the writers at the partition's end. The file's name survives a power cut when the directory is
+    /// synced.
+    pub(super) fn write_index(&self, end: u64, writers: &[u8]) -> io::Result<()> {
         let bytes = match &*self.index.read().unwrap_or_else(PoisonError::into_inner) {
-            State::Loaded(index) if self.start + index.end().place <= end => index.encode(self.start),
+            State::Loaded(index) if self.start + index.end().place <= end => {
+                index.encode(self.start, writers)
+            }
             State::Loaded(_) | State::OnDisk(_) => return Ok(()),
         };
         let new = self.name.new_index(&self.dir);

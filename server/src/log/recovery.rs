@@ -17,6 +17,7 @@ use super::layout::{self, IndexName, PartitionFile};
 use super::partition::{Partition, modified_millis};
 use super::scan::{Scan, scan};
 use super::writer::Writer;
+use super::writers::Writers;
 use crate::disk::{Disk, Entry, File, OpenMode};
 
 /// How many tails cut off at the same offset are kept apart.
@@ -67,7 +68,8 @@ pub(super) struct Opened {
 ///
 /// `is_synced` says whether what is recovered has to survive a power cut from now on.
 pub(super) fn open(disk: &Arc<dyn Disk>, dir: &Arc<Path>, is_synced: bool) -> Result<Opened, OpenError> {
-    let mut recovery = Recovery { disk, dir, is_synced, findings: Vec::new() };
+    let mut recovery =
+        Recovery { disk, dir, is_synced, findings: Vec::new(), writers: Source::Known(Writers::default()) };
     let mut files = recovery.partition_files()?;
     let head = files.pop();
     let mut partitions = Vec::with_capacity(files.len() + 1);
@@ -87,21 +89,16 @@ pub(super) fn open(disk: &Arc<dyn Disk>, dir: &Arc<Path>, is_synced: bool) -> Re
 /// What the head partition holds.
 struct Head {
     scan: Scan,
+    writers: Writers,
     /// Whether it was found by reading all of the file, because there is no index that fits it.
     is_read_anew: bool,
 }
 
-/// Checks the head partition behind what its index knows. An index that what follows does not fit is not believed.
-fn scan_head(file: &dyn File, known: Option<Index>, bytes: u64) -> io::Result<Head> {
-    let time = modified_millis(file)?;
-    if let Some(known) = known {
-        let holes = known.holes().len();
-        let scan = scan(file, known, bytes, time)?;
-        if scan.tail.is_none() && scan.index.holes().len() == holes {
-            return Ok(Head { scan, is_read_anew: false });
-        }
-    }
-    Ok(Head { scan: scan(file, Index::default(), bytes, time)?, is_read_anew: true })
+/// Where it is said what is known of the writers.
+enum Source {
+    Known(Writers),
+    /// The index file of a partition.
+    Index(Arc<Partition>),
 }
 
 /// A partition's file. It is not kept open: there may be more of them than a process can have files.
@@ -115,6 +112,8 @@ struct Recovery<'a> {
     dir: &'a Arc<Path>,
     is_synced: bool,
     findings: Vec<Finding>,
+    /// What is known of the writers at the end of the partitions that were dealt with.
+    writers: Source,
 }
 
 impl Recovery<'_> {
@@ -172,18 +171,59 @@ impl Recovery<'_> {
             && (found.bytes >= bytes || is_known_short(&partition, found.bytes, bytes))
         {
             let (disk, dir) = (Arc::clone(self.disk), Arc::clone(self.dir));
-            return Ok(Arc::new(Partition::sealed(disk, dir, found.name.clone(), header.end)));
+            let partition = Arc::new(Partition::sealed(disk, dir, found.name.clone(), header.end));
+            self.writers = Source::Index(Arc::clone(&partition));
+            return Ok(partition);
         }
-        let index = partition.scanned(bytes).map_err(OpenError::io("read", &*path))?;
+        let mut writers = self.take_writers();
+        let index = partition
+            .scanned(bytes, |id, offset| writers.add(id, offset))
+            .map_err(OpenError::io("read", &*path))?;
         self.findings.push(Finding::IndexRebuilt { partition: start });
         self.report_holes(start, &index);
         let partition = self.partition(found.name.clone(), index);
         let file = self.disk.open(&path, OpenMode::Write).map_err(OpenError::io("open", &*path))?;
         file.sync().map_err(OpenError::io("sync", &*path))?;
-        if let Err(error) = partition.write_index(end) {
+        if let Err(error) = partition.write_index(end, &writers.encode()) {
             tracing::warn!(partition = %path.display(), %error, "an index was not written: the next start reads the partition again");
         }
+        self.writers = Source::Known(writers);
         Ok(partition)
+    }
+
+    /// What is known of the writers at the end of the partitions that were dealt with.
+    fn take_writers(&mut self) -> Writers {
+        match std::mem::replace(&mut self.writers, Source::Known(Writers::default())) {
+            Source::Known(writers) => writers,
+            Source::Index(partition) => partition.read_index().map_or_else(
+                |error| {
+                    tracing::warn!(dir = %self.dir.display(), partition = partition.start, %error, "which batches the writers had sent before is not known: one that is sent again would be stored again");
+                    Writers::default()
+                },
+                |(_, writers)| writers,
+            ),
+        }
+    }
+
+    /// Checks the head partition behind what its index knows. An index that what follows does not fit is not believed.
+    fn scan_head(
+        &mut self,
+        file: &dyn File,
+        known: Option<(Index, Writers)>,
+        start: u64,
+        bytes: u64,
+    ) -> io::Result<Head> {
+        let time = modified_millis(file)?;
+        if let Some((known, mut writers)) = known {
+            let holes = known.holes().len();
+            let scan = scan(file, known, bytes, time, |id, place| writers.add(id, start + place))?;
+            if scan.tail.is_none() && scan.index.holes().len() == holes {
+                return Ok(Head { scan, writers, is_read_anew: false });
+            }
+        }
+        let mut writers = self.take_writers();
+        let scan = scan(file, Index::default(), bytes, time, |id, place| writers.add(id, start + place))?;
+        Ok(Head { scan, writers, is_read_anew: true })
     }
 
     /// The partition that is written to.
@@ -198,9 +238,9 @@ impl Recovery<'_> {
         }
         let file = self.disk.open(&path, OpenMode::Write).map_err(OpenError::io("open", &*path))?;
         let unread = self.partition(name.clone(), Index::default());
-        let known = unread.read_index().ok().filter(|index| index.end().place <= bytes);
-        let is_all_known = known.as_ref().is_some_and(|known| known.end().place == bytes);
-        let head = scan_head(&*file, known, bytes).map_err(OpenError::io("read", &*path))?;
+        let known = unread.read_index().ok().filter(|(index, _)| index.end().place <= bytes);
+        let is_all_known = known.as_ref().is_some_and(|(known, _)| known.end().place == bytes);
+        let head = self.scan_head(&*file, known, start, bytes).map_err(OpenError::io("read", &*path))?;
         if head.is_read_anew {
             unread.remove_index().map_err(OpenError::io("remove the index of", &*path))?;
             self.report_holes(start, &head.scan.index);
@@ -209,7 +249,7 @@ impl Recovery<'_> {
             self.cut_tail(&*file, &path, start, place, bytes)?;
         }
         let place = head.scan.index.end().place;
-        let mut writer = Writer::new(self.partition(name, head.scan.index), file, place);
+        let mut writer = Writer::new(self.partition(name, head.scan.index), file, place, head.writers);
         if !is_all_known {
             self.secure(&mut writer).map_err(OpenError::io("sync", &*path))?;
         }
@@ -230,7 +270,7 @@ impl Recovery<'_> {
         let name = PartitionFile::new(0);
         let path = name.log(self.dir);
         let file = self.disk.open(&path, OpenMode::CreateNew).map_err(OpenError::io("create", path))?;
-        Ok(Writer::new(self.partition(name, Index::default()), file, 0))
+        Ok(Writer::new(self.partition(name, Index::default()), file, 0, Writers::default()))
     }
 
     /// Secures the topic's own name, and the names in it if they have to survive a power cut.
@@ -303,7 +343,7 @@ impl Recovery<'_> {
 /// missing: that is known, then, and no reason to read it again.
 fn is_known_short(partition: &Partition, found: u64, bytes: u64) -> bool {
     let is_hole = |hole: &Hole| hole.to == bytes && hole.from <= found;
-    partition.read_index().is_ok_and(|index| index.holes().last().is_some_and(is_hole))
+    partition.read_index().is_ok_and(|(index, _)| index.holes().last().is_some_and(is_hole))
 }
 
 /// Writes what `file` has from `place` to `end` to the beginning of `copy`, and syncs it.

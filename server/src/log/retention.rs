@@ -49,7 +49,9 @@ impl Log {
         };
         let dropped = dropped.to_vec();
         let mut retired = lock(&self.retired);
-        retired.unsealed.retain(|(partition, _)| !dropped.iter().any(|gone| Arc::ptr_eq(gone, partition)));
+        retired
+            .unsealed
+            .retain(|completed| !dropped.iter().any(|gone| Arc::ptr_eq(gone, &completed.partition)));
         retired.dropped.extend(dropped.iter().cloned());
         *partitions = kept.into();
         dropped
@@ -92,7 +94,7 @@ impl Log {
         lock(&self.retired).unsealed.front().cloned()
     }
 
-    fn seal(&self, (partition, file): &Completed) -> bool {
+    fn seal(&self, Completed { partition, file, writers }: &Completed) -> bool {
         // Batches that readers cannot see yet are not in the index: a sync of the topic makes them seen.
         if self.config.flush_batches == 1 && self.sync().is_err() {
             return false;
@@ -102,16 +104,16 @@ impl Log {
             return false;
         }
         lock(&self.writer).forget(partition);
-        if !self.save_index(partition, u64::MAX) {
+        if !self.save_index(partition, u64::MAX, writers) {
             return false;
         }
-        lock(&self.retired).unsealed.retain(|(sealed, _)| !Arc::ptr_eq(sealed, partition));
+        lock(&self.retired).unsealed.retain(|sealed| !Arc::ptr_eq(&sealed.partition, partition));
         true
     }
 
     /// Writes the index of a partition that is synced up to `end`, and its name; says whether it has.
-    pub(super) fn save_index(&self, partition: &Partition, end: u64) -> bool {
-        if let Err(error) = partition.write_index(end) {
+    pub(super) fn save_index(&self, partition: &Partition, end: u64, writers: &[u8]) -> bool {
+        if let Err(error) = partition.write_index(end, writers) {
             tracing::warn!(dir = %self.dir.display(), partition = partition.start, %error, "an index was not written");
             return false;
         }

@@ -7,7 +7,7 @@
 use std::io;
 
 use logd_protocol::limits::{BATCH_BYTES_MAX, LINE_BYTES_MAX};
-use logd_protocol::{Decoded, RawBatch, decode_batch};
+use logd_protocol::{BatchId, Decoded, RawBatch, decode_batch};
 
 use super::index::{HOLES_MAX, Index};
 use crate::disk::File;
@@ -29,15 +29,25 @@ pub(super) struct Scan {
 
 /// Checks the partition from the end of `index`, which holds what is known already, up to `end`.
 ///
-/// The batches found are said to have arrived at `time`.
-pub(super) fn scan(file: &dyn File, mut index: Index, end: u64, time: u64) -> io::Result<Scan> {
+/// The batches found are said to have arrived at `time`. Those that have an identity are told to `found`, with their
+/// places.
+pub(super) fn scan(
+    file: &dyn File,
+    mut index: Index,
+    end: u64,
+    time: u64,
+    mut found: impl FnMut(BatchId, u64),
+) -> io::Result<Scan> {
     let mut window = Window { file, end, bytes_min: WINDOW_BYTES, bytes: Vec::new(), place: 0 };
     loop {
         let at = index.end().place;
         if at >= end {
             return Ok(Scan { index, tail: None });
         }
-        if let Some((bytes, messages)) = window.valid_batch(at)? {
+        if let Some(Valid { bytes, messages, id }) = window.valid_batch(at)? {
+            if let Some(id) = id {
+                found(id, at);
+            }
             index.push(bytes, messages, time);
         } else if index.holes().len() >= HOLES_MAX {
             // No more holes are told apart: the rest is one. It is kept, for there may be batches in it.
@@ -57,6 +67,13 @@ pub(super) fn is_valid_at(file: &dyn File, place: u64, end: u64) -> io::Result<b
     Ok(window.valid_batch(place)?.is_some())
 }
 
+/// A batch with the right checksum.
+pub(super) struct Valid {
+    pub(super) bytes: u64,
+    messages: u64,
+    id: Option<BatchId>,
+}
+
 /// The part of a partition that is in memory.
 pub(super) struct Window<'a> {
     file: &'a dyn File,
@@ -69,10 +86,14 @@ pub(super) struct Window<'a> {
 }
 
 impl Window<'_> {
-    /// The length and the messages of the batch at `place`, if there is one with the right checksum.
-    pub(super) fn valid_batch(&mut self, place: u64) -> io::Result<Option<(u64, u64)>> {
+    /// The batch at `place`, if there is one with the right checksum.
+    pub(super) fn valid_batch(&mut self, place: u64) -> io::Result<Option<Valid>> {
         let found = self.batch(place, |batch| {
-            batch.check_crc().is_ok().then(|| (batch.bytes().len() as u64, batch.envelope().messages))
+            batch.check_crc().is_ok().then(|| Valid {
+                bytes: batch.bytes().len() as u64,
+                messages: batch.envelope().messages,
+                id: batch.envelope().id(),
+            })
         })?;
         Ok(found.flatten())
     }

@@ -9,10 +9,13 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+use logd_protocol::BatchId;
+
 use super::error::{AppendError, SyncError};
 use super::index::Index;
 use super::layout::PartitionFile;
 use super::partition::Partition;
+use super::writers::{Known, Writers};
 use super::{LogConfig, Visibility};
 use crate::disk::{Disk, File, OpenMode, is_disk_full};
 
@@ -35,6 +38,7 @@ pub(super) struct Writer {
     batches: u64,
     batches_synced: u64,
     failed: Option<SyncError>,
+    writers: Writers,
 }
 
 #[derive(Debug)]
@@ -66,8 +70,15 @@ impl SyncWork {
     }
 }
 
-/// A partition that was completed by a rotation, and its file, kept open until it is sealed.
-pub(super) type Completed = (Arc<Partition>, Arc<dyn File>);
+/// A partition that was completed by a rotation.
+#[derive(Debug, Clone)]
+pub(super) struct Completed {
+    pub(super) partition: Arc<Partition>,
+    /// Kept open until the partition is sealed.
+    pub(super) file: Arc<dyn File>,
+    /// What was known of the writers at its end.
+    pub(super) writers: Arc<[u8]>,
+}
 
 /// What an append did.
 pub(super) struct Written {
@@ -77,7 +88,7 @@ pub(super) struct Written {
 }
 
 impl Writer {
-    pub(super) fn new(head: Arc<Partition>, file: Arc<dyn File>, place: u64) -> Self {
+    pub(super) fn new(head: Arc<Partition>, file: Arc<dyn File>, place: u64, writers: Writers) -> Self {
         head.share(&file);
         Self {
             head,
@@ -90,6 +101,7 @@ impl Writer {
             batches: 0,
             batches_synced: 0,
             failed: None,
+            writers,
         }
     }
 
@@ -130,6 +142,31 @@ impl Writer {
         self.place > 0 && self.place.saturating_add(bytes) > config.partition_bytes
     }
 
+    /// What was done for a batch that is stored already; `None` for one that is not.
+    pub(super) fn find(&self, id: BatchId, config: &LogConfig) -> Result<Option<Written>, AppendError> {
+        if self.failed.is_some() {
+            return Err(AppendError::SyncFailed);
+        }
+        match self.writers.find(id) {
+            Known::New => Ok(None),
+            Known::Forgotten => Err(AppendError::Forgotten),
+            // Where it ends is not known any more: a sync of everything comes past it.
+            Known::Stored(offset) => {
+                Ok(Some(Written { offset, end: self.end(), is_sync_due: self.is_sync_due(config) }))
+            }
+        }
+    }
+
+    /// Remembers whose batch was written.
+    pub(super) fn remember(&mut self, id: BatchId, offset: u64) {
+        self.writers.add(id, offset);
+    }
+
+    /// What is known of the writers, as index files have it.
+    pub(super) fn encoded_writers(&self) -> Arc<[u8]> {
+        self.writers.encode().into()
+    }
+
     /// Checks that anything can be appended, and clears away what a failed write has left.
     pub(super) fn prepare(&mut self, bytes: u64) -> Result<(), AppendError> {
         if self.failed.is_some() {
@@ -153,11 +190,14 @@ impl Writer {
         let file = disk.open(&name.log(dir), OpenMode::CreateNew).map_err(append_error)?;
         let partition = Arc::new(Partition::new(Arc::clone(disk), Arc::clone(dir), name, Index::default()));
         partition.share(&file);
-        let head = std::mem::replace(&mut self.head, Arc::clone(&partition));
-        let completed = std::mem::replace(&mut self.file, file);
+        let completed = Completed {
+            partition: std::mem::replace(&mut self.head, Arc::clone(&partition)),
+            file: std::mem::replace(&mut self.file, file),
+            writers: self.encoded_writers(),
+        };
         self.place = 0;
         self.is_dir_unsynced = true;
-        Ok((partition, (head, completed)))
+        Ok((partition, completed))
     }
 
     /// Writes a batch to the end of the head partition.
@@ -188,11 +228,14 @@ impl Writer {
             }
         }
         self.batches += 1;
-        // Until a sync has come past them, all that follow a batch that is due have to wait for one too: otherwise
-        // more than the promised number would be acknowledged and not synced.
+        Ok(Written { offset, end, is_sync_due: self.is_sync_due(config) })
+    }
+
+    /// Until a sync has come past them, all that follow a batch that is due have to wait for one too: otherwise more
+    /// than the promised number would be acknowledged and not synced.
+    fn is_sync_due(&self, config: &LogConfig) -> bool {
         let unsynced = self.batches - self.batches_synced;
-        let is_sync_due = config.flush_batches > 0 && unsynced >= config.flush_batches;
-        Ok(Written { offset, end, is_sync_due })
+        config.flush_batches > 0 && unsynced >= config.flush_batches
     }
 
     /// Everything that is not synced, to be synced by the caller, who then says how it went.

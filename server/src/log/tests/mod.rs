@@ -9,6 +9,7 @@ mod opening;
 mod retention;
 mod sync;
 mod torn;
+mod writers;
 
 use std::path::Path;
 use std::sync::Arc;

@@ -76,13 +76,13 @@ fn any_index_that_is_missing_or_wrong_is_made_anew() {
 /// An index file with its checksums, whose first entry is moved.
 fn moved(index: &[u8], entry: usize, by: u64) -> Vec<u8> {
     let mut index = index.to_vec();
-    let at = 72 + entry * 32;
+    let at = 80 + entry * 32;
     let place = u64::from_le_bytes(index[at..at + 8].try_into().unwrap()) + by;
     index[at..at + 8].copy_from_slice(&place.to_le_bytes());
-    let payload = crc32fast::hash(&index[72..]);
-    index[64..68].copy_from_slice(&payload.to_le_bytes());
-    let header = crc32fast::hash(&index[..68]);
-    index[68..72].copy_from_slice(&header.to_le_bytes());
+    let payload = crc32fast::hash(&index[80..]);
+    index[72..76].copy_from_slice(&payload.to_le_bytes());
+    let header = crc32fast::hash(&index[..76]);
+    index[76..80].copy_from_slice(&header.to_le_bytes());
     index
 }
 
