@@ -114,7 +114,14 @@ impl Client {
         let mut backoff = self.link.config().retry.backoff();
         loop {
             match self.link.ready_to_append().await {
-                Ok(session) => return session.append(batch).await,
+                Ok(session) => {
+                    let appended = session.append(batch).await;
+                    if appended.is_err() && batch.id().is_some() {
+                        // docs/protocol.md, "Dedup": what its writer sends next would be refused on this connection.
+                        self.link.forget();
+                    }
+                    return appended.map(|appended| appended.offset);
+                }
                 Err(error) => pause(&mut backoff, error).await.map_err(AppendError::not_written)?,
             }
         }

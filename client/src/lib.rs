@@ -47,7 +47,9 @@ pub use backlog::{FailedBatch, FlushError};
 pub use client::Client;
 pub use config::ClientConfig;
 pub use error::{AppendError, Error, ErrorKind, Outcome};
-pub use logd_protocol::{Batch, BatchBuilder, Offset, PushError, Reason, TopicName, TopicNameError, limits};
+pub use logd_protocol::{
+    Batch, BatchBuilder, BatchId, Offset, PushError, Reason, TopicName, TopicNameError, WriterId, limits,
+};
 pub use logd_statehandlers::{Position, PositionError};
 pub use retry::RetryPolicy;
 pub use scanner::{Message, Scanner, ScannerBuilder, Start};

@@ -30,6 +30,7 @@ pub(crate) mod feature {
     pub(crate) const HEAD: &str = "head";
     pub(crate) const TOPICS: &str = "topics";
     pub(crate) const PING: &str = "ping";
+    pub(crate) const DEDUP: &str = "dedup";
 }
 
 /// A way to a server: the session that there is, or how to make one.
@@ -70,6 +71,11 @@ impl Link {
         self.ready().await
     }
 
+    /// Makes a new session for what comes next.
+    pub(crate) fn forget(&mut self) {
+        self.session = None;
+    }
+
     /// Completes when the server has closed the session, which is given up then; never without one. Nothing is lost
     /// when the future is dropped.
     pub(crate) async fn closed_by_server(&mut self) {
@@ -87,6 +93,14 @@ impl Link {
             None => Ok(()),
         }
     }
+}
+
+/// A batch that was acknowledged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Appended {
+    pub(crate) offset: Offset,
+    /// The bytes that it has in the topic.
+    pub(crate) bytes: u64,
 }
 
 /// A connection whose server has told its settings.
@@ -130,8 +144,20 @@ impl Session {
         }
     }
 
-    /// Appends a batch. The error tells what is known about it.
-    pub(crate) async fn append(&mut self, batch: &Batch) -> Result<Offset, AppendError> {
+    /// Whether the server stores a batch with an identity only once.
+    pub(crate) fn has_dedup(&self) -> bool {
+        self.settings.has_feature(feature::DEDUP)
+    }
+
+    /// Appends a batch, without its identity where the server knows none. The error tells what is known about it.
+    pub(crate) async fn append(&mut self, batch: &Batch) -> Result<Appended, AppendError> {
+        if batch.id().is_some() && !self.has_dedup() {
+            return self.append_as_it_is(&batch.with_id(None)).await;
+        }
+        self.append_as_it_is(batch).await
+    }
+
+    async fn append_as_it_is(&mut self, batch: &Batch) -> Result<Appended, AppendError> {
         let bytes = batch.bytes().len() as u64;
         let bytes_max = self.settings.batch_bytes_max;
         if bytes > bytes_max {
@@ -145,13 +171,15 @@ impl Session {
         match self.connection.reply(Duration::ZERO).await.map_err(AppendError::unknown)? {
             Reply::Found { offset, .. } => {
                 self.rest();
-                Ok(offset)
+                Ok(Appended { offset, bytes })
             }
             Reply::Error(reason) => {
                 let error = self.refused("the batch was not appended", reason);
                 Err(match reason {
                     // These say that something went wrong on the way, not how far it got.
-                    Reason::StorageFailed | Reason::Unknown => AppendError::unknown(error),
+                    Reason::StorageFailed | Reason::Forgotten | Reason::Unknown => {
+                        AppendError::unknown(error)
+                    }
                     _ => AppendError::not_written(error),
                 })
             }
@@ -278,6 +306,7 @@ const fn advice(reason: Reason) -> &'static str {
         Reason::TooLarge => ": make smaller batches",
         Reason::TooManyConnections => ": close some, or raise the server's limit of connections",
         Reason::StorageFailed => ": the server's log says more",
+        Reason::Forgotten => ": too much was written since it was sent first",
         Reason::Unknown => ": it gave no reason that this client knows",
         _ => "",
     }

@@ -16,6 +16,9 @@ pub(crate) const GO_CONFIG: &[u8] =
 /// What logd answers to CONFIG.
 pub(crate) const CONFIG: &[u8] = b"Host: 127.0.0.1:1774\r\nTimeout: 15s\r\nIdleTimeout: 30s\r\nMaxBatchSize: 65536\r\nVersion: 0.1.0\r\nFeatures: wait head topics ping\r\n";
 
+/// The same of a server that knows identities.
+pub(crate) const DEDUP_CONFIG: &[u8] = b"Host: 127.0.0.1:1774\r\nTimeout: 15s\r\nIdleTimeout: 30s\r\nMaxBatchSize: 65536\r\nVersion: 0.1.0\r\nFeatures: dedup wait head topics ping\r\n";
+
 /// The longest that any step of a test takes; a test that needs it has failed.
 const STEP_TIMEOUT: Duration = Duration::from_secs(10);
 

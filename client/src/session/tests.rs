@@ -44,7 +44,7 @@ async fn a_refused_batch_is_not_written_and_the_connection_stays() {
         wire.expect(batch.bytes()).await;
         wire.send(b"OK 60 1\r\n").await;
     });
-    assert_eq!(appended.unwrap(), Offset::new(60));
+    assert_eq!(appended.unwrap().offset, Offset::new(60));
 }
 
 #[tokio::test]
@@ -128,7 +128,7 @@ async fn a_connection_that_the_server_closed_while_idle_is_not_used() {
             wire.expect(batch.bytes()).await;
             wire.send(b"OK 0 1\r\n").await;
         });
-    assert_eq!(appended.unwrap(), Offset::ZERO);
+    assert_eq!(appended.unwrap().offset, Offset::ZERO);
 }
 
 #[tokio::test]
@@ -165,7 +165,7 @@ async fn after_a_while_the_server_is_asked_before_a_batch_is_sent() {
                 wire.expect(batch.bytes()).await;
                 wire.send(b"OK 60 1\r\n").await;
             });
-        assert_eq!(appended.unwrap(), Offset::new(60));
+        assert_eq!(appended.unwrap().offset, Offset::new(60));
     }
 }
 

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use logd_protocol::{Batch, BatchBuilder, PushError, TopicName};
+use logd_protocol::{Batch, BatchBuilder, BatchId, PushError, TopicName, WriterId};
 use tokio::time::Instant;
 
 /// What became of a message.
@@ -23,6 +23,8 @@ pub(super) enum Pushed {
 #[derive(Debug)]
 pub(super) struct OpenBatch {
     builder: BatchBuilder,
+    /// The identity that the next batch gets, if batches get one.
+    next_id: Option<BatchId>,
     message_bytes_max: usize,
     /// When the first message came.
     since: Instant,
@@ -31,15 +33,19 @@ pub(super) struct OpenBatch {
 }
 
 impl OpenBatch {
-    /// An empty batch of at most `batch_bytes` bytes.
-    pub(super) fn new(topic: &TopicName, batch_bytes: usize, now: Instant) -> Self {
-        let mut builder = BatchBuilder::new(topic, batch_bytes);
+    /// An empty batch of at most `batch_bytes` bytes. With a writer, it and all that follow get an identity.
+    pub(super) fn new(topic: &TopicName, batch_bytes: usize, writer: Option<WriterId>, now: Instant) -> Self {
+        let next_id = writer.map(|writer| BatchId { writer, seq: 1 });
+        let mut builder = match next_id {
+            Some(_) => BatchBuilder::with_ids(topic, batch_bytes),
+            None => BatchBuilder::new(topic, batch_bytes),
+        };
         // A message as long as a batch can be never fits; the refusal names the longest that does.
         let message_bytes_max = match builder.push(&vec![0; batch_bytes]) {
             Err(PushError::TooLong { bytes_max, .. }) => bytes_max,
             Ok(_) | Err(PushError::Full { .. }) => batch_bytes,
         };
-        Self { builder, message_bytes_max, since: now, urgent: false }
+        Self { builder, next_id, message_bytes_max, since: now, urgent: false }
     }
 
     /// The longest message that an empty batch has room for.
@@ -95,7 +101,21 @@ impl OpenBatch {
     /// Takes the batch; `None` when it is empty. What is pushed next opens another.
     pub(super) fn seal(&mut self) -> Option<Batch> {
         self.urgent = false;
-        self.builder.finish()
+        if self.is_empty() {
+            return None;
+        }
+        match self.take_id() {
+            Some(id) => self.builder.finish_as(id),
+            None => self.builder.finish(),
+        }
+    }
+
+    /// An identity that no batch has had; `None` where batches get none.
+    pub(super) fn take_id(&mut self) -> Option<BatchId> {
+        let id = self.next_id?;
+        // A number a nanosecond lasts for 584 years.
+        self.next_id = Some(BatchId { seq: id.seq.saturating_add(1), ..id });
+        Some(id)
     }
 }
 
@@ -109,7 +129,7 @@ mod tests {
 
     fn open(batch_bytes: usize) -> (OpenBatch, Instant) {
         let now = Instant::now();
-        (OpenBatch::new(&TopicName::default(), batch_bytes, now), now)
+        (OpenBatch::new(&TopicName::default(), batch_bytes, Some(WriterId::new(7)), now), now)
     }
 
     #[test]

@@ -8,11 +8,13 @@
 //! - Once the task has ended, whatever was not acknowledged is in the backlog.
 
 use std::collections::VecDeque;
+use std::hash::{BuildHasher, RandomState};
+use std::process;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use logd_protocol::{Batch, TopicName, framed_bytes};
+use logd_protocol::{Batch, TopicName, WriterId, framed_bytes};
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::Instant;
 use tracing::{error, warn};
@@ -31,6 +33,8 @@ pub(super) struct Limits {
     pub(super) wait_interval: Duration,
     /// The most bytes of framed messages that are not acknowledged.
     pub(super) buffer_bytes: usize,
+    /// Whether batches get an identity, so that a server can store them only once.
+    pub(super) dedup: bool,
 }
 
 /// What the task can do next.
@@ -117,7 +121,12 @@ impl Shared {
         let state = State {
             phase: Phase::Open,
             abandoned: false,
-            open: OpenBatch::new(&topic, limits.batch_bytes, Instant::now()),
+            open: OpenBatch::new(
+                &topic,
+                limits.batch_bytes,
+                limits.dedup.then(random_writer),
+                Instant::now(),
+            ),
             sealed: VecDeque::new(),
             in_flight: None,
             sealed_count: 0,
@@ -219,7 +228,16 @@ impl Shared {
         state.seal_open();
         state.bytes = state.bytes.saturating_add(failed.batch.body().len());
         state.messages = state.messages.saturating_add(failed.batch.messages());
-        state.enqueue(failed.batch);
+        let batch = match failed.outcome {
+            // It keeps the identity under which it may be stored.
+            Outcome::Unknown => failed.batch,
+            // As a new batch it is remembered for as long as any.
+            Outcome::NotWritten => {
+                let id = state.open.take_id();
+                failed.batch.with_id(id)
+            }
+        };
+        state.enqueue(batch);
         drop(state);
         self.work.notify_one();
         Ok(())
@@ -396,6 +414,12 @@ impl State {
             let _ = waiter.done.send(waiter.failures);
         }
     }
+}
+
+/// A number that no other writer has, as far as chance goes.
+fn random_writer() -> WriterId {
+    // Its keys come from the system's random numbers.
+    WriterId::new(RandomState::new().hash_one(process::id()))
 }
 
 /// Whether a message that finds no room goes on to wait for it.

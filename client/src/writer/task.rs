@@ -8,7 +8,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use logd_protocol::{Batch, Offset, Reason};
+use logd_protocol::{Batch, Reason};
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{debug, warn};
 
@@ -16,7 +16,7 @@ use super::state::{Next, Shared};
 use super::{Receipt, UnknownOutcome};
 use crate::backlog::FailedBatch;
 use crate::error::{AppendError, Error, Outcome};
-use crate::session::Link;
+use crate::session::{Appended, Link};
 
 /// How long what is unsent is still tried to be sent when no handle is left.
 const ABANDONED_TIMEOUT: Duration = Duration::from_secs(5);
@@ -29,6 +29,8 @@ pub(super) struct Task {
     pub(super) shared: Arc<Shared>,
     pub(super) link: Link,
     pub(super) unknown_outcome: UnknownOutcome,
+    /// Whether the server that was asked last stores a batch with an identity only once.
+    pub(super) server_dedup: bool,
     pub(super) on_receipt: Option<OnReceipt>,
 }
 
@@ -71,8 +73,8 @@ impl Task {
                 None => self.deliver(&batch).await,
             };
             match result {
-                Ok(offset) => {
-                    self.acknowledge(&batch, offset);
+                Ok(appended) => {
+                    self.acknowledge(&batch, appended);
                     self.shared.settle(None);
                 }
                 Err(failed) => {
@@ -80,6 +82,10 @@ impl Task {
                     warn!(topic = %self.shared.topic(), %error, %outcome, attempts, "a batch was given up");
                     if error.is_retryable() && self.shared.is_closing() {
                         hopeless = Some(error.clone());
+                    }
+                    if batch.id().is_some() && self.server_dedup {
+                        // docs/protocol.md, "Dedup": on this connection what follows would be refused.
+                        self.link.forget();
                     }
                     self.shared.settle(Some(failed));
                 }
@@ -111,38 +117,49 @@ impl Task {
         }
     }
 
-    /// Tries to append a batch for as long as that can help.
-    async fn deliver(&mut self, batch: &Batch) -> Result<Offset, FailedBatch> {
+    /// Tries to append a batch for as long as that can help. Once it may have been stored, it is unknown whether it is
+    /// until a server says so.
+    async fn deliver(&mut self, batch: &Batch) -> Result<Appended, FailedBatch> {
         let mut backoff = self.link.config().retry.backoff();
+        let mut outcome = Outcome::NotWritten;
         loop {
-            let failure = match self.attempt(batch).await {
-                Ok(offset) => return Ok(offset),
+            let mut failure = match self.attempt(batch, outcome).await {
+                Ok(appended) => return Ok(appended),
                 Err(failure) => failure,
             };
-            let delay = backoff.next_delay().filter(|_| self.can_help(&failure));
+            if outcome == Outcome::Unknown {
+                failure.outcome = outcome;
+            }
+            outcome = failure.outcome;
+            let delay = backoff.next_delay().filter(|_| self.can_help(batch, &failure));
             let Some(delay) = delay else { return Err(given_up(batch, failure, backoff.failures())) };
             debug!(error = %failure, ?delay, attempts = backoff.failures(), "will send the batch again");
             sleep(delay).await;
         }
     }
 
-    async fn attempt(&mut self, batch: &Batch) -> Result<Offset, AppendError> {
+    async fn attempt(&mut self, batch: &Batch, outcome: Outcome) -> Result<Appended, AppendError> {
         let session = self.link.ready_to_append().await.map_err(AppendError::not_written)?;
+        self.server_dedup = session.has_dedup();
+        if outcome == Outcome::Unknown && !is_repeatable(batch, self.unknown_outcome, self.server_dedup) {
+            let text =
+                "the server does not know `dedup`: the batch is not sent again, since it may be stored";
+            return Err(AppendError::unknown(Error::invalid(text)));
+        }
         session.append(batch).await
     }
 
     /// Whether sending the batch again can succeed, and is wanted.
-    fn can_help(&self, failure: &AppendError) -> bool {
+    fn can_help(&self, batch: &Batch, failure: &AppendError) -> bool {
         let transient = failure.error.is_retryable() || failure.error.reason() == Some(Reason::DiskFull);
         match failure.outcome {
             Outcome::NotWritten => transient,
-            Outcome::Unknown => transient && self.unknown_outcome == UnknownOutcome::Retry,
+            Outcome::Unknown => transient && is_repeatable(batch, self.unknown_outcome, self.server_dedup),
         }
     }
 
-    fn acknowledge(&mut self, batch: &Batch, offset: Offset) {
+    fn acknowledge(&mut self, batch: &Batch, Appended { offset, bytes }: Appended) {
         let Some(on_receipt) = &mut self.on_receipt else { return };
-        let bytes = batch.bytes().len() as u64;
         on_receipt(&Receipt {
             topic: self.shared.topic().clone(),
             offset,
@@ -152,6 +169,11 @@ impl Task {
             crc: batch.crc(),
         });
     }
+}
+
+/// Whether a batch that may be stored can be sent again.
+fn is_repeatable(batch: &Batch, choice: UnknownOutcome, server_dedup: bool) -> bool {
+    choice == UnknownOutcome::Retry || (batch.id().is_some() && server_dedup)
 }
 
 fn given_up(batch: &Batch, failure: AppendError, attempts: u32) -> FailedBatch {

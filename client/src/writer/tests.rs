@@ -8,7 +8,7 @@ use logd_protocol::{Batch, Offset, Reason};
 use super::{Receipt, UnknownOutcome, WriteError, Writer, WriterBuilder};
 use crate::error::{ErrorKind, Outcome};
 use crate::retry::RetryPolicy;
-use crate::testing::{CONFIG, Peer, Wire, within};
+use crate::testing::{CONFIG, DEDUP_CONFIG, Peer, Wire, within};
 
 /// A wait after which a test has failed: batches are sent because they are full or flushed.
 const NEVER: Duration = Duration::from_secs(3600);
@@ -139,7 +139,8 @@ async fn a_refused_batch_is_handed_back_whole_and_can_be_sent_again() {
     let (flushed, batches) = tokio::join!(writer.flush(), serve(&mut wire, 2));
     flushed.unwrap();
     assert_eq!(messages(&batches[0]), ["two"]);
-    assert_eq!(batches[1], failed.batch);
+    // This server knows no identities, and gets none.
+    assert_eq!(batches[1], failed.batch.with_id(None));
 }
 
 #[tokio::test]
@@ -166,6 +167,81 @@ async fn an_unknown_outcome_is_handed_back_or_tried_again_as_chosen() {
             }
         }
     }
+}
+
+#[tokio::test]
+async fn a_batch_whose_answer_was_lost_is_sent_again_as_the_same_to_a_server_that_knows_dedup() {
+    let peer = Peer::bind().await;
+    let writer = builder(&peer).open().unwrap();
+    writer.write(b"hello").await.unwrap();
+    let (flushed, ids) = tokio::join!(writer.flush(), async {
+        let first = peer.accept_with(DEDUP_CONFIG).await.batch().await;
+        let mut wire = peer.accept_with(DEDUP_CONFIG).await;
+        let again = serve(&mut wire, 1).await.remove(0);
+        assert_eq!(again, first);
+        writer.write(b"next").await.unwrap();
+        let (flushed, next) = tokio::join!(writer.flush(), serve(&mut wire, 1));
+        flushed.unwrap();
+        [first.id().unwrap(), next[0].id().unwrap()]
+    });
+    flushed.unwrap();
+    assert_eq!((ids[0].writer, ids[0].seq + 1), (ids[1].writer, ids[1].seq));
+    // Another writer is another one.
+    let other = builder(&peer).open().unwrap();
+    other.write(b"hello").await.unwrap();
+    let (flushed, batches) =
+        tokio::join!(other.flush(), async { serve(&mut peer.accept_with(DEDUP_CONFIG).await, 1).await });
+    flushed.unwrap();
+    assert_ne!(batches[0].id().unwrap().writer, ids[0].writer);
+}
+
+#[tokio::test]
+async fn batches_have_no_identity_where_it_is_not_wanted() {
+    let peer = Peer::bind().await;
+    let writer = builder(&peer).dedup(false).open().unwrap();
+    writer.write(b"hello").await.unwrap();
+    let (flushed, batches) =
+        tokio::join!(writer.flush(), async { serve(&mut peer.accept_with(DEDUP_CONFIG).await, 1).await });
+    flushed.unwrap();
+    assert_eq!(batches[0].id(), None);
+}
+
+#[tokio::test]
+async fn an_outcome_that_was_unknown_once_stays_so() {
+    let peer = Peer::bind().await;
+    let writer = builder(&peer).open().unwrap();
+    writer.write(b"hello").await.unwrap();
+    let (flushed, first) = tokio::join!(writer.flush(), async {
+        let first = peer.accept_with(DEDUP_CONFIG).await.batch().await;
+        let mut wire = peer.accept_with(DEDUP_CONFIG).await;
+        wire.batch().await;
+        wire.send(b"ERR topic not allowed\r\n").await;
+        first
+    });
+    assert_eq!(flushed.unwrap_err().first.reason(), Some(Reason::TopicNotAllowed));
+    let failed = writer.failed().unwrap();
+    assert_eq!((failed.outcome, failed.attempts), (Outcome::Unknown, 2));
+    // Handed in again it is the same batch; on another connection, for what follows a refused one would be refused.
+    writer.retry(failed).unwrap();
+    let (flushed, batches) =
+        tokio::join!(writer.flush(), async { serve(&mut peer.accept_with(DEDUP_CONFIG).await, 1).await });
+    flushed.unwrap();
+    assert_eq!(batches[0], first);
+}
+
+#[tokio::test]
+async fn a_batch_that_may_be_stored_is_not_sent_to_a_server_that_cannot_tell() {
+    let peer = Peer::bind().await;
+    let writer = builder(&peer).open().unwrap();
+    writer.write(b"hello").await.unwrap();
+    let (flushed, ()) = tokio::join!(writer.flush(), async {
+        peer.accept_with(DEDUP_CONFIG).await.batch().await;
+        // Nothing follows: the flush is over as soon as the writer knows whom it speaks to.
+        let _wire = peer.accept_with(CONFIG).await;
+    });
+    let error = flushed.unwrap_err();
+    assert!(error.first.to_string().contains("does not know `dedup`"), "{error}");
+    assert_eq!(writer.failed().unwrap().outcome, Outcome::Unknown);
 }
 
 #[tokio::test]
