@@ -47,6 +47,9 @@ pub(crate) enum Command {
     Config,
     /// Ask the server for a sign of life, and print how long that took.
     Ping,
+    /// Look at batches that a writer kept in a directory because they could not be delivered, send them, or drop them.
+    #[command(after_help = exit::help())]
+    Spool(Spool),
     /// Print the version of log-cli.
     Version,
     /// Print a script that completes log-cli's arguments in a shell.
@@ -154,6 +157,39 @@ pub(crate) struct Head {
     /// The topic to look at.
     #[arg(long, default_value = "default", value_name = "NAME")]
     pub(crate) topic: TopicName,
+}
+
+/// Arguments of `spool`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Spool {
+    /// What is to be done.
+    #[command(subcommand)]
+    pub(crate) command: SpoolCommand,
+}
+
+/// What is to be done with a directory of undelivered batches.
+#[derive(Debug, Subcommand)]
+pub(crate) enum SpoolCommand {
+    /// List the batches, oldest first, and what is damaged. Nothing is changed, and a writer can use the directory
+    /// meanwhile.
+    Ls {
+        /// The directory.
+        dir: PathBuf,
+    },
+    /// Append the batches to their topics, oldest first, and remove each that the server has acknowledged. Print the
+    /// key and the offset of each. The first failure ends it; the batches that are left can be sent later.
+    Send {
+        /// The directory. No writer can use it meanwhile.
+        dir: PathBuf,
+    },
+    /// Remove all batches for good. What is damaged stays.
+    Drop {
+        /// The directory. No writer can use it meanwhile.
+        dir: PathBuf,
+        /// Yes, remove them: there is no way back.
+        #[arg(long, required = true)]
+        yes: bool,
+    },
 }
 
 /// Arguments of `completions`.

@@ -18,6 +18,7 @@ mod ping;
 mod progress;
 mod read;
 mod signals;
+mod spool;
 mod stats;
 mod topics;
 mod version;
@@ -89,6 +90,7 @@ async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::Stats => signals.unless(stats::run(&common)).await,
         Command::Config => signals.unless(config::run(&common)).await,
         Command::Ping => signals.unless(ping::run(&common)).await,
+        Command::Spool(args) => spool::run(&common, args.command, &mut signals).await,
         Command::Version => signals.unless(version::run()).await,
         Command::Completions(args) => signals.unless(completions::run(args.shell)).await,
     }

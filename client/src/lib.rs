@@ -38,6 +38,7 @@ mod error;
 mod retry;
 mod scanner;
 mod session;
+mod spool;
 #[cfg(test)]
 mod testing;
 mod writer;
@@ -53,4 +54,7 @@ pub use logd_protocol::{
 pub use logd_statehandlers::{Position, PositionError};
 pub use retry::RetryPolicy;
 pub use scanner::{Message, Scanner, ScannerBuilder, Start};
+pub use spool::{
+    Damage, DamagedFile, ListedBatch, Spool, SpoolError, SpoolFindings, SpoolKey, SpoolListing, Spooled,
+};
 pub use writer::{Receipt, UnknownOutcome, WriteError, Writer, WriterBuilder};

@@ -71,6 +71,11 @@ impl Link {
         self.ready().await
     }
 
+    /// The session that there is, in whatever state.
+    pub(crate) const fn session(&mut self) -> Option<&mut Session> {
+        self.session.as_mut()
+    }
+
     /// Makes a new session for what comes next.
     pub(crate) fn forget(&mut self) {
         self.session = None;
@@ -112,12 +117,23 @@ pub(crate) struct Session {
     used: Instant,
     /// Whether an exchange has begun that has not come to its end.
     busy: bool,
+    /// How many batches were sent whole and are not answered.
+    unanswered: usize,
+    /// Whether the server has said that it does no more.
+    has_ended: bool,
 }
 
 impl Session {
     async fn open(config: &ClientConfig) -> Result<Self, Error> {
         let connection = Connection::connect(config).await?;
-        let mut session = Self { connection, settings: Arc::default(), used: Instant::now(), busy: false };
+        let mut session = Self {
+            connection,
+            settings: Arc::default(),
+            used: Instant::now(),
+            busy: false,
+            unanswered: 0,
+            has_ended: false,
+        };
         session.settings = Arc::new(session.ask_settings().await?);
         Ok(session)
     }
@@ -151,13 +167,22 @@ impl Session {
 
     /// Appends a batch, without its identity where the server knows none. The error tells what is known about it.
     pub(crate) async fn append(&mut self, batch: &Batch) -> Result<Appended, AppendError> {
-        if batch.id().is_some() && !self.has_dedup() {
-            return self.append_as_it_is(&batch.with_id(None)).await;
-        }
-        self.append_as_it_is(batch).await
+        let bytes = self.send_batch(batch).await?;
+        self.batch_reply(bytes).await
     }
 
-    async fn append_as_it_is(&mut self, batch: &Batch) -> Result<Appended, AppendError> {
+    /// Sends a batch, without its identity where the server knows none, and returns the bytes that it has so.
+    ///
+    /// Several can be sent before the first [`Session::batch_reply`]. After an error nothing more can be sent, and what
+    /// was sent before can have been answered.
+    pub(crate) async fn send_batch(&mut self, batch: &Batch) -> Result<u64, AppendError> {
+        let stripped;
+        let batch = if batch.id().is_some() && !self.has_dedup() {
+            stripped = batch.with_id(None);
+            &stripped
+        } else {
+            batch
+        };
         let bytes = batch.bytes().len() as u64;
         let bytes_max = self.settings.batch_bytes_max;
         if bytes > bytes_max {
@@ -168,13 +193,25 @@ impl Session {
         }
         self.busy = true;
         self.connection.send(batch.bytes()).await.map_err(AppendError::not_written)?;
-        match self.connection.reply(Duration::ZERO).await.map_err(AppendError::unknown)? {
+        self.unanswered += 1;
+        Ok(bytes)
+    }
+
+    /// The answer to the oldest batch that was sent and is not answered, which has so many bytes. Nothing is lost when
+    /// the future is dropped.
+    ///
+    /// After an error that is no refusal, no other answer follows.
+    pub(crate) async fn batch_reply(&mut self, bytes: u64) -> Result<Appended, AppendError> {
+        let reply = self.connection.reply(Duration::ZERO).await.map_err(AppendError::unknown)?;
+        self.unanswered = self.unanswered.saturating_sub(1);
+        match reply {
             Reply::Found { offset, .. } => {
                 self.rest();
                 Ok(Appended { offset, bytes })
             }
             Reply::Error(reason) => {
                 let error = self.refused("the batch was not appended", reason);
+                self.has_ended = !can_follow(reason);
                 Err(match reason {
                     // These say that something went wrong on the way, not how far it got.
                     Reason::StorageFailed | Reason::Forgotten | Reason::Unknown => {
@@ -187,6 +224,11 @@ impl Session {
                 Err(AppendError::unknown(wrong_reply(self.connection.peer(), Command::Batch, &reply)))
             }
         }
+    }
+
+    /// Whether the server said, as the last it had to say, that it does no more: what it has not answered is not done.
+    pub(crate) const fn has_ended(&self) -> bool {
+        self.has_ended
     }
 
     /// Sends a request that `OK` answers.
@@ -248,7 +290,7 @@ impl Session {
 
     /// The exchange has come to its end: the next request can be sent.
     pub(crate) fn rest(&mut self) {
-        self.busy = false;
+        self.busy = self.unanswered > 0;
         self.used = Instant::now();
     }
 
@@ -265,17 +307,21 @@ impl Session {
 
     /// The server said no. It closes after some reasons, so that the session is not used any more after these.
     fn refused(&mut self, what: &str, reason: Reason) -> Error {
-        match reason {
-            Reason::InvalidProtocol
-            | Reason::TooManyConnections
-            | Reason::TimedOut
-            | Reason::ShuttingDown => {}
-            _ => self.rest(),
+        if can_follow(reason) {
+            self.rest();
         }
         let peer = self.connection.peer();
         let advice = advice(reason);
         Error::new(ErrorKind::Server(reason), format!("{what}: `{peer}` answered `{reason}`{advice}"))
     }
+}
+
+/// Whether the connection goes on after a refusal with this reason.
+const fn can_follow(reason: Reason) -> bool {
+    !matches!(
+        reason,
+        Reason::InvalidProtocol | Reason::TooManyConnections | Reason::TimedOut | Reason::ShuttingDown
+    )
 }
 
 fn wrong_reply(peer: &str, command: Command, reply: &Reply) -> Error {

@@ -95,6 +95,13 @@ impl Wire {
         within("room to send", self.stream.write_all(bytes)).await.unwrap();
     }
 
+    /// Whether nothing comes for a while: to be used where what would come is on its way already.
+    pub(crate) async fn is_silent(&mut self) -> bool {
+        let wait = Duration::from_millis(50);
+        self.input.is_empty()
+            && tokio::time::timeout(wait, self.stream.read_buf(&mut self.input)).await.is_err()
+    }
+
     /// Waits until the client has closed the connection.
     pub(crate) async fn closed(mut self) {
         let rest = within("the end", self.stream.read_buf(&mut self.input)).await.unwrap_or(0);

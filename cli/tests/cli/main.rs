@@ -5,4 +5,5 @@ mod commands;
 mod failures;
 mod round_trips;
 mod signals;
+mod spool;
 mod support;

@@ -28,6 +28,10 @@ use crate::session::Link;
 
 /// How long after its first message a batch is sent, by default.
 const WAIT_INTERVAL_DEFAULT: Duration = Duration::from_millis(10);
+/// How many batches are under way at once, by default.
+const IN_FLIGHT_DEFAULT: usize = 4;
+/// The most that there can be: a server remembers some hundred batches of a writer.
+const IN_FLIGHT_MAX: usize = 64;
 /// The default for what a writer holds: 256 full batches.
 const BUFFER_BYTES_DEFAULT: usize = 16 * 1024 * 1024;
 
@@ -86,11 +90,21 @@ pub struct WriterBuilder {
     config: ClientConfig,
     topic: TopicName,
     limits: Limits,
+    in_flight: usize,
     unknown_outcome: UnknownOutcome,
     on_receipt: Option<OnReceipt>,
 }
 
 impl WriterBuilder {
+    /// The most batches that can be sent before the first of them is answered. Default: 4; from 1 to 64.
+    ///
+    /// Their order is kept, also when some are refused. Where the server does not know the extension `dedup`, or the
+    /// writer was told to do without, one batch is sent at a time.
+    pub const fn in_flight(mut self, batches: usize) -> Self {
+        self.in_flight = batches;
+        self
+    }
+
     /// The topic to write to. Default: `default`. The server makes it with its first batch.
     pub fn topic(mut self, topic: TopicName) -> Self {
         self.topic = topic;
@@ -106,7 +120,7 @@ impl WriterBuilder {
 
     /// How long after its first message a batch is sent, unless it is full before. Default: 10 ms.
     ///
-    /// With 0 it is sent as soon as the one before is acknowledged.
+    /// With 0 it is sent as soon as fewer than [`WriterBuilder::in_flight`] batches are under way.
     pub const fn wait_interval(mut self, interval: Duration) -> Self {
         self.limits.wait_interval = interval;
         self
@@ -159,6 +173,12 @@ impl WriterBuilder {
                 "buffer_bytes is `{buffer_bytes}`: it must be at least batch_bytes, which is `{batch_bytes}`"
             )));
         }
+        if !(1..=IN_FLIGHT_MAX).contains(&self.in_flight) {
+            let in_flight = self.in_flight;
+            return Err(Error::invalid(format!(
+                "in_flight is `{in_flight}`: it must be from 1 to {IN_FLIGHT_MAX}"
+            )));
+        }
         let runtime = Runtime::try_current()
             .map_err(|_| Error::invalid("a writer must be opened within a tokio runtime"))?;
         let shared = Arc::new(Shared::new(self.topic, self.limits));
@@ -166,6 +186,7 @@ impl WriterBuilder {
             shared: Arc::clone(&shared),
             link: Link::new(self.config),
             unknown_outcome: self.unknown_outcome,
+            in_flight_max: self.in_flight,
             server_dedup: false,
             on_receipt: self.on_receipt,
         };
@@ -181,6 +202,7 @@ impl fmt::Debug for WriterBuilder {
             .field("config", &self.config)
             .field("topic", &self.topic)
             .field("limits", &self.limits)
+            .field("in_flight", &self.in_flight)
             .field("unknown_outcome", &self.unknown_outcome)
             .finish_non_exhaustive()
     }
@@ -238,6 +260,7 @@ impl Writer {
             config,
             topic: TopicName::default(),
             limits,
+            in_flight: IN_FLIGHT_DEFAULT,
             unknown_outcome: UnknownOutcome::default(),
             on_receipt: None,
         }

@@ -83,7 +83,8 @@ struct State {
     abandoned: bool,
     open: OpenBatch,
     sealed: VecDeque<Batch>,
-    in_flight: Option<Batch>,
+    /// What the task has taken and not settled, oldest first.
+    in_flight: VecDeque<Batch>,
     /// How many batches have ever been sealed.
     sealed_count: u64,
     /// How many of them have been settled.
@@ -128,7 +129,7 @@ impl Shared {
                 Instant::now(),
             ),
             sealed: VecDeque::new(),
-            in_flight: None,
+            in_flight: VecDeque::new(),
             sealed_count: 0,
             settled_count: 0,
             bytes: 0,
@@ -147,6 +148,11 @@ impl Shared {
             waiting: AtomicUsize::new(0),
             ended: watch::Sender::new(false),
         }
+    }
+
+    /// Whether batches have an identity.
+    pub(super) const fn is_dedup(&self) -> bool {
+        self.limits.dedup
     }
 
     pub(super) const fn topic(&self) -> &TopicName {
@@ -329,7 +335,7 @@ impl Shared {
             state.seal_open();
         }
         if let Some(batch) = state.sealed.pop_front() {
-            state.in_flight = Some(batch.clone());
+            state.in_flight.push_back(batch.clone());
             return Next::Send(batch);
         }
         match due {
@@ -339,7 +345,7 @@ impl Shared {
         }
     }
 
-    /// The batch in flight was acknowledged, or failed.
+    /// The oldest batch in flight was acknowledged, or failed.
     pub(super) fn settle(&self, failed: Option<FailedBatch>) {
         self.lock().settle(failed);
         self.room.notify_one();
@@ -352,11 +358,12 @@ impl Shared {
         state.seal_open();
         let mut outcome = Outcome::Unknown;
         loop {
-            if state.in_flight.is_none() {
+            if state.in_flight.is_empty() {
                 outcome = Outcome::NotWritten;
-                state.in_flight = state.sealed.pop_front();
+                let batch = state.sealed.pop_front();
+                state.in_flight.extend(batch);
             }
-            let Some(batch) = state.in_flight.clone() else { break };
+            let Some(batch) = state.in_flight.front().cloned() else { break };
             let text =
                 format!("the writer of topic `{}` ended before the batch was acknowledged", self.topic);
             let error = Error::new(ErrorKind::Closed, text);
@@ -398,7 +405,7 @@ impl State {
     }
 
     fn settle(&mut self, failed: Option<FailedBatch>) {
-        if let Some(batch) = self.in_flight.take() {
+        if let Some(batch) = self.in_flight.pop_front() {
             self.bytes = self.bytes.saturating_sub(batch.body().len());
             self.messages = self.messages.saturating_sub(batch.messages());
         }
