@@ -57,4 +57,4 @@ pub use scanner::{Message, Scanner, ScannerBuilder, Start};
 pub use spool::{
     Damage, DamagedFile, ListedBatch, Spool, SpoolError, SpoolFindings, SpoolKey, SpoolListing, Spooled,
 };
-pub use writer::{Receipt, UnknownOutcome, WriteError, Writer, WriterBuilder};
+pub use writer::{Delivery, Receipt, UnknownOutcome, WriteError, Writer, WriterBuilder};

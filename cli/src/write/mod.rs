@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use logd_client::{BatchBuilder, Client, Outcome};
 use tokio::sync::mpsc;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use self::fill::{End, Filler};
 use self::send::{Sender, Undelivered};
@@ -35,7 +35,7 @@ use crate::signals::Signals;
 
 /// How many full batches can wait to be sent.
 const QUEUED_BATCHES: usize = 2;
-/// How long what was read is still tried to be sent after a signal.
+/// How long what was read is still tried to be sent after a signal, and the offsets to be printed after a failure.
 const INTERRUPTED_TIME_MAX: Duration = Duration::from_secs(5);
 
 pub(crate) async fn run(common: &Common, mut args: Write, signals: &mut Signals) -> Result<Exit, Failure> {
@@ -134,8 +134,15 @@ async fn deliver(
             Messages::Lines(input) => Ok(filler.take_lines(input).await),
         }
     };
-    let (end, ()) = tokio::try_join!(fill, sender.run(batches))?;
-    Ok((end, output.finish().await))
+    let sent = tokio::try_join!(fill, sender.run(batches));
+    match sent {
+        Ok((end, ())) => Ok((end, output.finish().await)),
+        Err(undelivered) => {
+            // The offsets of what was delivered are worth a wait; that they cannot be printed is the lesser failure.
+            let _ = timeout(INTERRUPTED_TIME_MAX, output.finish()).await;
+            Err(undelivered)
+        }
+    }
 }
 
 /// Waits for the end of `work`, or for a signal, which stops the input: then for the end once more, but not for long.

@@ -13,8 +13,8 @@ use tokio::time::Instant;
 pub(super) enum Pushed {
     /// It is the first of the open batch: the time of the batch begins.
     First,
-    /// It joined others.
-    Joined,
+    /// It joined others, and starts at this byte of the body.
+    Joined(usize),
     /// It is the first of a new open batch, because the one before, which is here, had no room for it.
     Sealed(Batch),
 }
@@ -72,7 +72,7 @@ impl OpenBatch {
                 self.since = now();
                 Ok(Pushed::First)
             }
-            Ok(_) => Ok(Pushed::Joined),
+            Ok(delta) => Ok(Pushed::Joined(delta)),
             Err(PushError::Full { .. }) => {
                 let full = self.seal();
                 self.builder.push(message)?;
@@ -137,7 +137,7 @@ mod tests {
         let (mut batch, start) = open(512);
         assert_eq!(batch.due(WAIT), None);
         assert_eq!(batch.push(b"a", || start), Ok(Pushed::First));
-        assert_eq!(batch.push(b"b", || start + WAIT), Ok(Pushed::Joined));
+        assert_eq!(batch.push(b"b", || start + WAIT), Ok(Pushed::Joined(10)));
         assert_eq!(batch.due(WAIT), Some(start + WAIT));
         assert!(batch.due(Duration::MAX) > Some(start + Duration::from_secs(86_400)));
         batch.hurry();
@@ -182,7 +182,7 @@ mod tests {
                 let message = vec![u8::try_from(number).unwrap(); length];
                 match open.push(&message, || start) {
                     Ok(Pushed::Sealed(batch)) => batches.push(batch),
-                    Ok(Pushed::First | Pushed::Joined) => {}
+                    Ok(Pushed::First | Pushed::Joined(_)) => {}
                     Err(_) => {
                         prop_assert!(length > open.message_bytes_max());
                         continue;

@@ -6,6 +6,7 @@
 //!
 //! What cannot be delivered is handed back whole: see [`Writer::failed`].
 
+mod delivery;
 mod fill;
 mod state;
 mod task;
@@ -19,6 +20,7 @@ use thiserror::Error as ThisError;
 use tokio::runtime::Handle as Runtime;
 use tokio::task::coop::consume_budget;
 
+pub use self::delivery::Delivery;
 use self::state::{Limits, Shared};
 use self::task::{OnReceipt, Task};
 use crate::backlog::{FailedBatch, FlushError};
@@ -279,6 +281,31 @@ impl Writer {
         // A loop of writes that never have to wait would keep the writer's task from running on the same thread.
         consume_budget().await;
         self.handle.shared.write(message).await
+    }
+
+    /// As [`Writer::write`], and returns a future of its own that tells what became of the message.
+    ///
+    /// All messages of a batch share what it takes: one allocation a batch, none for each message.
+    ///
+    /// ```no_run
+    /// # async fn example(writer: logd_client::Writer) -> Result<(), Box<dyn std::error::Error>> {
+    /// let delivery = writer.send(b"important").await?;
+    /// let position = delivery.await?;
+    /// println!("it is at {position}");
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`WriteError`]; nothing of the message was kept.
+    ///
+    /// # Cancel safety
+    /// When the future is dropped before it is ready, the message was not taken. Dropping the [`Delivery`] loses only
+    /// the news.
+    pub async fn send(&self, message: &[u8]) -> Result<Delivery, WriteError> {
+        consume_budget().await;
+        let delivery = self.handle.shared.send(message).await?;
+        delivery.ok_or(WriteError::Closed)
     }
 
     /// Waits until everything that was written before is acknowledged.

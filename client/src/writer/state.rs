@@ -14,15 +14,16 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use logd_protocol::{Batch, TopicName, WriterId, framed_bytes};
+use logd_protocol::{Batch, Offset, TopicName, WriterId, framed_bytes};
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::Instant;
 use tracing::{error, warn};
 
 use super::WriteError;
+use super::delivery::{Delivery, Fate, Promise, promise};
 use super::fill::{OpenBatch, Pushed};
 use crate::backlog::{Backlog, FailedBatch, Failures, FlushError};
-use crate::error::{Error, ErrorKind, Outcome};
+use crate::error::{AppendError, Error, ErrorKind, Outcome};
 
 /// The settings of a writer that its handles and its task both need.
 #[derive(Debug, Clone)]
@@ -76,15 +77,24 @@ struct Waiter {
     done: oneshot::Sender<Failures>,
 }
 
+/// A batch and the one promise for all of its messages whose senders wait.
+#[derive(Debug)]
+struct Sealed {
+    batch: Batch,
+    promise: Option<Promise>,
+}
+
 #[derive(Debug)]
 struct State {
     phase: Phase,
     /// Whether no handle is left.
     abandoned: bool,
     open: OpenBatch,
-    sealed: VecDeque<Batch>,
+    /// What was promised about the messages of the open batch.
+    promised: Option<(Promise, Fate)>,
+    sealed: VecDeque<Sealed>,
     /// What the task has taken and not settled, oldest first.
-    in_flight: VecDeque<Batch>,
+    in_flight: VecDeque<Sealed>,
     /// How many batches have ever been sealed.
     sealed_count: u64,
     /// How many of them have been settled.
@@ -128,6 +138,7 @@ impl Shared {
                 limits.dedup.then(random_writer),
                 Instant::now(),
             ),
+            promised: None,
             sealed: VecDeque::new(),
             in_flight: VecDeque::new(),
             sealed_count: 0,
@@ -167,15 +178,24 @@ impl Shared {
     /// Puts a message into the open batch, after those that already wait for room. Dropped before it is ready, it has
     /// not put it there.
     pub(super) async fn write(&self, message: &[u8]) -> Result<(), WriteError> {
+        self.put(message, Promised::No).await.map(|_| ())
+    }
+
+    /// As [`Shared::write`], and promises to tell what becomes of the message.
+    pub(super) async fn send(&self, message: &[u8]) -> Result<Option<Delivery>, WriteError> {
+        self.put(message, Promised::Yes).await
+    }
+
+    async fn put(&self, message: &[u8], promised: Promised) -> Result<Option<Delivery>, WriteError> {
         if self.waiting.load(Ordering::Relaxed) == 0
-            && let Some(result) = self.try_write(message, Patience::Look)
+            && let Some(result) = self.try_write(message, Patience::Look, promised)
         {
             return result;
         }
         let _waiting = Waiting::new(&self.waiting);
         let _turn = self.turn.lock().await;
         loop {
-            if let Some(result) = self.try_write(message, Patience::Wait) {
+            if let Some(result) = self.try_write(message, Patience::Wait, promised) {
                 return result;
             }
             self.room.notified().await;
@@ -183,7 +203,12 @@ impl Shared {
     }
 
     /// Puts a message into the open batch; `None` when there is no room now, but will be.
-    fn try_write(&self, message: &[u8], patience: Patience) -> Option<Result<(), WriteError>> {
+    fn try_write(
+        &self,
+        message: &[u8],
+        patience: Patience,
+        promised: Promised,
+    ) -> Option<Result<Option<Delivery>, WriteError>> {
         let framed = framed_bytes(message.len());
         let mut state = self.lock();
         if state.phase != Phase::Open {
@@ -206,22 +231,27 @@ impl Shared {
             }
             return None;
         }
-        let news = match state.open.push(message, Instant::now) {
-            Ok(Pushed::Joined) => false,
-            Ok(Pushed::First) => true,
+        let (news, delta) = match state.open.push(message, Instant::now) {
+            Ok(Pushed::Joined(delta)) => (false, delta),
+            Ok(Pushed::First) => (true, 0),
             Ok(Pushed::Sealed(batch)) => {
-                state.enqueue(batch);
-                true
+                let promise = state.take_promise();
+                state.enqueue(batch, promise);
+                (true, 0)
             }
             Err(_) => return Some(Err(WriteError::TooLong { bytes: message.len(), bytes_max })),
         };
         state.bytes += framed;
         state.messages += 1;
+        let delivery = match promised {
+            Promised::Yes => Some(Delivery::new(state.fate(), delta)),
+            Promised::No => None,
+        };
         drop(state);
         if news {
             self.work.notify_one();
         }
-        Some(Ok(()))
+        Some(Ok(delivery))
     }
 
     /// Puts a failed batch behind everything that has been written; back into the backlog when that cannot be.
@@ -243,7 +273,7 @@ impl Shared {
                 failed.batch.with_id(id)
             }
         };
-        state.enqueue(batch);
+        state.enqueue(batch, None);
         drop(state);
         self.work.notify_one();
         Ok(())
@@ -334,8 +364,9 @@ impl Shared {
         if state.sealed.is_empty() && due.is_some_and(|due| due <= now || state.phase != Phase::Open) {
             state.seal_open();
         }
-        if let Some(batch) = state.sealed.pop_front() {
-            state.in_flight.push_back(batch.clone());
+        if let Some(sealed) = state.sealed.pop_front() {
+            let batch = sealed.batch.clone();
+            state.in_flight.push_back(sealed);
             return Next::Send(batch);
         }
         match due {
@@ -346,8 +377,8 @@ impl Shared {
     }
 
     /// The oldest batch in flight was acknowledged, or failed.
-    pub(super) fn settle(&self, failed: Option<FailedBatch>) {
-        self.lock().settle(failed);
+    pub(super) fn settle(&self, result: Result<Offset, FailedBatch>) {
+        self.lock().settle(result);
         self.room.notify_one();
     }
 
@@ -363,11 +394,11 @@ impl Shared {
                 let batch = state.sealed.pop_front();
                 state.in_flight.extend(batch);
             }
-            let Some(batch) = state.in_flight.front().cloned() else { break };
+            let Some(batch) = state.in_flight.front().map(|sealed| sealed.batch.clone()) else { break };
             let text =
                 format!("the writer of topic `{}` ended before the batch was acknowledged", self.topic);
             let error = Error::new(ErrorKind::Closed, text);
-            state.settle(Some(FailedBatch { batch, error, outcome, attempts: 0 }));
+            state.settle(Err(FailedBatch { batch, error, outcome, attempts: 0 }));
         }
         let (abandoned, failed) = (state.abandoned, state.backlog.messages());
         drop(state);
@@ -393,25 +424,44 @@ impl Shared {
 
 impl State {
     /// Puts a sealed batch behind the others.
-    fn enqueue(&mut self, batch: Batch) {
-        self.sealed.push_back(batch);
+    fn enqueue(&mut self, batch: Batch, promise: Option<Promise>) {
+        self.sealed.push_back(Sealed { batch, promise });
         self.sealed_count += 1;
     }
 
     fn seal_open(&mut self) {
         if let Some(batch) = self.open.seal() {
-            self.enqueue(batch);
+            let promise = self.take_promise();
+            self.enqueue(batch, promise);
         }
     }
 
-    fn settle(&mut self, failed: Option<FailedBatch>) {
-        if let Some(batch) = self.in_flight.pop_front() {
+    /// What becomes of the open batch, as it will be told.
+    fn fate(&mut self) -> Fate {
+        let (_, fate) = self.promised.get_or_insert_with(promise);
+        fate.clone()
+    }
+
+    fn take_promise(&mut self) -> Option<Promise> {
+        self.promised.take().map(|(promise, _)| promise)
+    }
+
+    fn settle(&mut self, result: Result<Offset, FailedBatch>) {
+        if let Some(Sealed { batch, promise }) = self.in_flight.pop_front() {
             self.bytes = self.bytes.saturating_sub(batch.body().len());
             self.messages = self.messages.saturating_sub(batch.messages());
+            if let Some(promise) = promise {
+                let told = result
+                    .as_ref()
+                    .copied()
+                    .map_err(|failed| AppendError { error: failed.error.clone(), outcome: failed.outcome });
+                // Nobody may wait for it any more.
+                let _ = promise.send(told);
+            }
         }
         self.settled_count += 1;
         let settled = self.settled_count;
-        if let Some(failed) = failed {
+        if let Err(failed) = result {
             // Every waiter's target is at least the batch that is settled: it would be gone otherwise.
             self.waiters.iter_mut().for_each(|waiter| waiter.failures.add(&failed));
             self.backlog.push(failed);
@@ -421,6 +471,13 @@ impl State {
             let _ = waiter.done.send(waiter.failures);
         }
     }
+}
+
+/// Whether the sender of a message wants to be told what becomes of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Promised {
+    No,
+    Yes,
 }
 
 /// A number that no other writer has, as far as chance goes.

@@ -93,11 +93,11 @@ impl Task {
                 match result {
                     Ok(appended) => {
                         self.acknowledge(&batch, appended);
-                        self.shared.settle(None);
+                        self.shared.settle(Ok(appended.offset));
                     }
                     Err(failed) => {
                         self.give_up(&failed, &mut hopeless);
-                        self.shared.settle(Some(failed));
+                        self.shared.settle(Err(failed));
                     }
                 }
             }
@@ -160,7 +160,7 @@ impl Task {
                 (Ok(appended), Some((batch, _))) => {
                     let batch = batch.clone();
                     self.acknowledge(&batch, appended);
-                    self.shared.settle(None);
+                    self.shared.settle(Ok(appended.offset));
                     row.pop_front();
                 }
                 (Err(failure), Some((batch, _))) => {

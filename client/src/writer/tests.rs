@@ -196,6 +196,49 @@ async fn a_batch_whose_answer_was_lost_is_sent_again_as_the_same_to_a_server_tha
 }
 
 #[tokio::test]
+async fn each_message_is_told_its_position_when_the_server_has_it_and_not_before() {
+    let peer = Peer::bind().await;
+    let writer = builder(&peer).batch_bytes(512).open().unwrap();
+    writer.write(b"first").await.unwrap();
+    let mut deliveries = vec![writer.send(b"second").await.unwrap(), writer.send(b"third").await.unwrap()];
+    let long = "x".repeat(400);
+    deliveries.push(writer.send(long.as_bytes()).await.unwrap());
+    let flushing = tokio::spawn({
+        let writer = writer.clone();
+        async move { writer.flush().await }
+    });
+    let mut wire = peer.accept_with(CONFIG).await;
+    let batch = wire.batch().await;
+    assert!(poll!(&mut deliveries[0]).is_pending());
+    wire.send(b"OK 7000 1\r\n").await;
+    let told: Vec<_> = batch.messages_from(0).skip(1).map(|message| message.delta as u64).collect();
+    for (delivery, delta) in deliveries.iter_mut().zip(&told) {
+        let position = within("the position", delivery).await.unwrap();
+        assert_eq!((position.offset, position.delta), (Offset::new(7000), *delta));
+    }
+    assert_eq!(told.len(), 2);
+    wire.batch().await;
+    assert!(poll!(&mut deliveries[2]).is_pending());
+    wire.send(b"ERR topic not allowed\r\n").await;
+    let failure = within("the failure", &mut deliveries[2]).await.unwrap_err();
+    assert_eq!(
+        (failure.error.reason(), failure.outcome),
+        (Some(Reason::TopicNotAllowed), Outcome::NotWritten)
+    );
+    assert_eq!(flushing.await.unwrap().unwrap_err().messages, 1);
+}
+
+#[tokio::test]
+async fn a_delivery_is_told_when_the_writer_ends_without_it() {
+    let config = Peer::bind().await.config().retry(RetryPolicy::none());
+    let writer = Writer::builder(config).wait_interval(NEVER).open().unwrap();
+    let delivery = writer.send(b"hello").await.unwrap();
+    writer.close().await.unwrap_err();
+    drop(writer);
+    assert_eq!(within("the failure", delivery).await.unwrap_err().outcome, Outcome::NotWritten);
+}
+
+#[tokio::test]
 async fn batches_have_no_identity_where_it_is_not_wanted() {
     let peer = Peer::bind().await;
     let writer = builder(&peer).dedup(false).open().unwrap();
