@@ -2,7 +2,9 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, in its helpers too")]
 
+mod proxy;
 mod requests;
 mod scan;
 mod support;
 mod write;
+mod writer_faults;

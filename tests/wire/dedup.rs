@@ -9,7 +9,7 @@ const INVALID: &[u8] = b"ERR invalid request\r\n";
 /// A batch of one message with these words behind its arguments.
 fn with(words: &str, message: &[u8]) -> Vec<u8> {
     let plain = batch("default", &[message]);
-    let line = plain.iter().position(|byte| *byte == b'\r').unwrap();
+    let line = plain.iter().position(|byte| *byte == b'\r').expect("a batch has a line");
     let (line, rest) = plain.split_at(line);
     joined(&[line, b" ", words.as_bytes(), rest])
 }

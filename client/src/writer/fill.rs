@@ -3,6 +3,8 @@
 //! Pure: time is handed in. A batch is sealed when the next message does not fit it any more, or when it is due: a
 //! given time after its first message, or at once when somebody waits for it.
 
+use std::hash::{BuildHasher, RandomState};
+use std::process;
 use std::time::Duration;
 
 use logd_protocol::{Batch, BatchBuilder, BatchId, PushError, TopicName, WriterId};
@@ -117,6 +119,12 @@ impl OpenBatch {
         self.next_id = Some(BatchId { seq: id.seq.saturating_add(1), ..id });
         Some(id)
     }
+}
+
+/// A number that no other writer has, as far as chance goes.
+pub(super) fn random_writer() -> WriterId {
+    // Its keys come from the system's random numbers.
+    WriterId::new(RandomState::new().hash_one(process::id()))
 }
 
 #[cfg(test)]

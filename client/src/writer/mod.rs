@@ -10,6 +10,7 @@ mod delivery;
 mod fill;
 mod state;
 mod task;
+mod waiting;
 
 use std::fmt;
 use std::sync::Arc;

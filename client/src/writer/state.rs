@@ -8,20 +8,19 @@
 //! - Once the task has ended, whatever was not acknowledged is in the backlog.
 
 use std::collections::VecDeque;
-use std::hash::{BuildHasher, RandomState};
-use std::process;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use logd_protocol::{Batch, Offset, TopicName, WriterId, framed_bytes};
+use logd_protocol::{Batch, Offset, TopicName, framed_bytes};
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::Instant;
 use tracing::{error, warn};
 
 use super::WriteError;
 use super::delivery::{Delivery, Fate, Promise, promise};
-use super::fill::{OpenBatch, Pushed};
+use super::fill::{OpenBatch, Pushed, random_writer};
+use super::waiting::Waiting;
 use crate::backlog::{Backlog, FailedBatch, Failures, FlushError};
 use crate::error::{AppendError, Error, ErrorKind, Outcome};
 
@@ -480,31 +479,9 @@ enum Promised {
     Yes,
 }
 
-/// A number that no other writer has, as far as chance goes.
-fn random_writer() -> WriterId {
-    // Its keys come from the system's random numbers.
-    WriterId::new(RandomState::new().hash_one(process::id()))
-}
-
 /// Whether a message that finds no room goes on to wait for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Patience {
     Look,
     Wait,
-}
-
-/// Counts a waiting message, until it is dropped.
-struct Waiting<'a>(&'a AtomicUsize);
-
-impl<'a> Waiting<'a> {
-    fn new(count: &'a AtomicUsize) -> Self {
-        count.fetch_add(1, Ordering::Relaxed);
-        Self(count)
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
 }
