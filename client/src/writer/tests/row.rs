@@ -185,12 +185,12 @@ async fn an_outcome_that_was_unknown_once_stays_so() {
     let peer = Peer::bind().await;
     let writer = builder(&peer).open().unwrap();
     writer.write(b"hello").await.unwrap();
-    let (flushed, first) = tokio::join!(writer.flush(), async {
+    let (flushed, (first, _refused_on)) = tokio::join!(writer.flush(), async {
         let first = peer.accept_with(DEDUP_CONFIG).await.batch().await;
         let mut wire = peer.accept_with(DEDUP_CONFIG).await;
         wire.batch().await;
         wire.send(b"ERR topic not allowed\r\n").await;
-        first
+        (first, wire)
     });
     assert_eq!(flushed.unwrap_err().first.reason(), Some(Reason::TopicNotAllowed));
     let failed = writer.failed().unwrap();

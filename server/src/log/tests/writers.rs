@@ -80,6 +80,24 @@ fn all_is_known_after_a_kill_when_complete_partitions_were_sealed() {
 }
 
 #[test]
+fn what_came_behind_the_end_of_an_index_is_known_after_a_kill() {
+    let disk = SimDisk::new(1);
+    let config = config(1_000_000);
+    let (log, _) = open(&disk, &config);
+    let first = append(&log, &batch(1, 1));
+    log.close().unwrap();
+    drop(log);
+    let (log, _) = open(&disk, &config);
+    let second = append(&log, &batch(1, 2));
+    drop(log);
+    let (log, findings) = open(&disk, &config);
+    assert_eq!(findings, []);
+    let bytes = end(&log);
+    assert_eq!([append(&log, &batch(1, 1)), append(&log, &batch(1, 2))], [first, second]);
+    assert_eq!(end(&log), bytes);
+}
+
+#[test]
 fn all_is_known_when_the_indexes_were_deleted() {
     known_after(|disk, log| {
         log.close().unwrap();
