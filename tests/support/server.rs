@@ -39,6 +39,9 @@ pub struct Stopped {
     pub time: Duration,
 }
 
+/// Has the system choose a port.
+const FREE_PORT: &str = "127.0.0.1:0";
+
 impl TestServer {
     /// Starts a server in a new directory.
     ///
@@ -61,7 +64,7 @@ impl TestServer {
     fn spawn(workdir: PathBuf, folder: Option<TempDir>, options: &[&str]) -> Self {
         let options: Vec<String> = options.iter().map(ToString::to_string).collect();
         let stderr = Arc::default();
-        let (process, address) = launch(&workdir, &options, &stderr);
+        let (process, address) = launch(FREE_PORT, &workdir, &options, &stderr);
         Self { process, address, stderr, options, workdir, _folder: folder }
     }
 
@@ -165,7 +168,19 @@ impl TestServer {
         // Both fail only when it has ended already.
         let _ = self.process.0.kill();
         let _ = self.process.0.wait();
-        (self.process, self.address) = launch(&self.workdir, &self.options, &self.stderr);
+        (self.process, self.address) = launch(FREE_PORT, &self.workdir, &self.options, &self.stderr);
+    }
+
+    /// As [`TestServer::restart`], on the same port, so that clients find it again.
+    ///
+    /// # Panics
+    /// As [`TestServer::start`]; also when somebody else has taken the port meanwhile.
+    pub fn restart_in_place(&mut self) {
+        // Both fail only when it has ended already.
+        let _ = self.process.0.kill();
+        let _ = self.process.0.wait();
+        let host = self.host();
+        (self.process, self.address) = launch(&host, &self.workdir, &self.options, &self.stderr);
     }
 
     /// The physical memory that the process has now, in bytes.
@@ -195,9 +210,14 @@ impl TestServer {
 }
 
 /// Starts the process and waits for the line that names its address.
-fn launch(workdir: &Path, options: &[String], stderr: &Arc<Mutex<String>>) -> (KillOnDrop, SocketAddr) {
+fn launch(
+    host: &str,
+    workdir: &Path,
+    options: &[String],
+    stderr: &Arc<Mutex<String>>,
+) -> (KillOnDrop, SocketAddr) {
     let mut process = command("logd")
-        .args(["--host", "127.0.0.1:0", "--workdir"])
+        .args(["--host", host, "--workdir"])
         .arg(workdir)
         .args(options)
         .stdin(Stdio::null())
