@@ -7,7 +7,9 @@
 //! What cannot be delivered is handed back whole: see [`Writer::failed`].
 
 mod delivery;
+mod dropped;
 mod fill;
+mod limits;
 mod state;
 mod task;
 mod waiting;
@@ -22,7 +24,8 @@ use tokio::runtime::Handle as Runtime;
 use tokio::task::coop::consume_budget;
 
 pub use self::delivery::Delivery;
-use self::state::{Limits, Shared};
+use self::limits::Limits;
+use self::state::Shared;
 use self::task::{OnReceipt, Task};
 use crate::backlog::{FailedBatch, FlushError};
 use crate::config::{ClientConfig, check_batch_bytes};
@@ -35,6 +38,8 @@ const WAIT_INTERVAL_DEFAULT: Duration = Duration::from_millis(10);
 const IN_FLIGHT_DEFAULT: usize = 4;
 /// The most that there can be: a server remembers some hundred batches of a writer.
 const IN_FLIGHT_MAX: usize = 64;
+/// How long a write waits for room, by default.
+const BUDGET_DEFAULT: Duration = Duration::from_secs(10);
 /// The default for what a writer holds: 256 full batches.
 const BUFFER_BYTES_DEFAULT: usize = 16 * 1024 * 1024;
 
@@ -70,6 +75,12 @@ pub enum WriteError {
     /// The writer is closed, or its task has ended with its runtime.
     #[error("the writer is closed")]
     Closed,
+    /// There was no room within the writer's budget: the message was dropped, and counted.
+    #[error("there was no room for the message within `{budget:?}`: it was dropped")]
+    Dropped {
+        /// How long the write waited.
+        budget: Duration,
+    },
     /// Failed batches take so much of `buffer_bytes` that no room is left, and none will be until they are taken.
     #[error("the backlog of failed batches is full: take them with `failed`")]
     BacklogFull,
@@ -135,6 +146,16 @@ impl WriterBuilder {
     /// The memory used can be twice that, where batches are sent long before they are full.
     pub const fn buffer_bytes(mut self, bytes: usize) -> Self {
         self.limits.buffer_bytes = bytes;
+        self
+    }
+
+    /// How long a write waits for room, at most. Default: 10 seconds.
+    ///
+    /// A message for which there is no room by then is dropped: the write says so, and how many were dropped is written
+    /// to the topic as a message of its own (`logd-writer: 12 messages with 345 bytes were dropped: …`) as soon as a
+    /// batch has been acknowledged again. With 0 a write never waits.
+    pub const fn budget(mut self, budget: Duration) -> Self {
+        self.limits.budget = budget;
         self
     }
 
@@ -257,6 +278,7 @@ impl Writer {
             batch_bytes: config.batch_bytes,
             wait_interval: WAIT_INTERVAL_DEFAULT,
             buffer_bytes: BUFFER_BYTES_DEFAULT,
+            budget: BUDGET_DEFAULT,
             dedup: true,
         };
         WriterBuilder {
@@ -269,7 +291,8 @@ impl Writer {
         }
     }
 
-    /// Puts a copy of `message`, which can be empty, into the open batch. Waits while there is no room.
+    /// Puts a copy of `message`, which can be empty, into the open batch. Waits for room, for the
+    /// [budget](WriterBuilder::budget) at most.
     ///
     /// That this returns does not mean that the message has been sent: [`Writer::flush`] tells.
     ///
@@ -337,6 +360,11 @@ impl Writer {
         let flushed = self.handle.shared.flush().await;
         self.handle.shared.ended().await;
         flushed
+    }
+
+    /// How many messages were dropped so far because there was no room for them in time.
+    pub fn dropped(&self) -> u64 {
+        self.handle.shared.dropped()
     }
 
     /// Takes the oldest batch that was given up. The room that it took is free then.

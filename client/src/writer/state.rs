@@ -10,32 +10,20 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use logd_protocol::{Batch, Offset, TopicName, framed_bytes};
 use tokio::sync::{Notify, oneshot, watch};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tracing::{error, warn};
 
 use super::WriteError;
 use super::delivery::{Delivery, Fate, Promise, promise};
+use super::dropped::Dropped;
 use super::fill::{OpenBatch, Pushed, random_writer};
-use super::waiting::Waiting;
+use super::limits::Limits;
+use super::waiting::{Patience, Promised, Waiting};
 use crate::backlog::{Backlog, FailedBatch, Failures, FlushError};
 use crate::error::{AppendError, Error, ErrorKind, Outcome};
-
-/// The settings of a writer that its handles and its task both need.
-#[derive(Debug, Clone)]
-pub(super) struct Limits {
-    /// The most bytes of a batch.
-    pub(super) batch_bytes: usize,
-    /// How long after its first message a batch is sent.
-    pub(super) wait_interval: Duration,
-    /// The most bytes of framed messages that are not acknowledged.
-    pub(super) buffer_bytes: usize,
-    /// Whether batches get an identity, so that a server can store them only once.
-    pub(super) dedup: bool,
-}
 
 /// What the task can do next.
 #[derive(Debug)]
@@ -103,6 +91,7 @@ struct State {
     /// How many messages are open, sealed or in flight.
     messages: u64,
     backlog: Backlog,
+    dropped: Dropped,
     waiters: Vec<Waiter>,
 }
 
@@ -145,6 +134,7 @@ impl Shared {
             bytes: 0,
             messages: 0,
             backlog: Backlog::default(),
+            dropped: Dropped::default(),
             waiters: Vec::new(),
         };
         Self {
@@ -192,13 +182,24 @@ impl Shared {
             return result;
         }
         let _waiting = Waiting::new(&self.waiting);
-        let _turn = self.turn.lock().await;
-        loop {
-            if let Some(result) = self.try_write(message, Patience::Wait, promised) {
-                return result;
+        let room = async {
+            let _turn = self.turn.lock().await;
+            loop {
+                if let Some(result) = self.try_write(message, Patience::Wait, promised) {
+                    return result;
+                }
+                self.room.notified().await;
             }
-            self.room.notified().await;
-        }
+        };
+        timeout(self.limits.budget, room).await.unwrap_or_else(|_| {
+            self.lock().dropped.add(message.len());
+            Err(WriteError::Dropped { budget: self.limits.budget })
+        })
+    }
+
+    /// How many messages have been dropped so far.
+    pub(super) fn dropped(&self) -> u64 {
+        self.lock().dropped.total()
     }
 
     /// Puts a message into the open batch; `None` when there is no room now, but will be.
@@ -377,7 +378,15 @@ impl Shared {
 
     /// The oldest batch in flight was acknowledged, or failed.
     pub(super) fn settle(&self, result: Result<Offset, FailedBatch>) {
-        self.lock().settle(result);
+        let is_well = result.is_ok();
+        let mut state = self.lock();
+        state.settle(result);
+        let notice = if is_well { state.announce() } else { None };
+        drop(state);
+        if let Some(notice) = notice {
+            warn!(topic = %self.topic, "{notice}");
+            self.work.notify_one();
+        }
         self.room.notify_one();
     }
 
@@ -435,6 +444,24 @@ impl State {
         }
     }
 
+    /// Says in the log itself what is missing there, if anything is. Returns what it said.
+    fn announce(&mut self) -> Option<String> {
+        let notice = self.dropped.notice()?;
+        match self.open.push(notice.as_bytes(), Instant::now) {
+            Ok(Pushed::First | Pushed::Joined(_)) => {}
+            Ok(Pushed::Sealed(batch)) => {
+                let promise = self.take_promise();
+                self.enqueue(batch, promise);
+            }
+            // The shortest batch there can be has room for it.
+            Err(_) => return None,
+        }
+        self.bytes = self.bytes.saturating_add(framed_bytes(notice.len()));
+        self.messages += 1;
+        self.dropped.announced();
+        Some(notice)
+    }
+
     /// What becomes of the open batch, as it will be told.
     fn fate(&mut self) -> Fate {
         let (_, fate) = self.promised.get_or_insert_with(promise);
@@ -470,18 +497,4 @@ impl State {
             let _ = waiter.done.send(waiter.failures);
         }
     }
-}
-
-/// Whether the sender of a message wants to be told what becomes of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Promised {
-    No,
-    Yes,
-}
-
-/// Whether a message that finds no room goes on to wait for it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Patience {
-    Look,
-    Wait,
 }

@@ -273,6 +273,29 @@ async fn a_write_waits_for_room_and_leaves_nothing_behind_when_it_is_dropped() {
 }
 
 #[tokio::test]
+async fn a_message_without_room_in_its_budget_is_dropped_counted_and_announced() {
+    let peer = Peer::bind().await;
+    let writer =
+        builder(&peer).batch_bytes(512).buffer_bytes(512).budget(Duration::from_millis(20)).open().unwrap();
+    writer.write(&[b'x'; 400]).await.unwrap();
+    for _ in 0..3 {
+        let dropped = within("the end of the budget", writer.write(&[b'y'; 400])).await;
+        assert_eq!(dropped, Err(WriteError::Dropped { budget: Duration::from_millis(20) }));
+    }
+    assert_eq!(writer.dropped(), 3);
+    let mut wire = peer.accept_with(CONFIG).await;
+    wire.batch().await;
+    let (closed, batches) = tokio::join!(writer.close(), async {
+        wire.send(b"OK 0 1\r\n").await;
+        serve(&mut wire, 1).await
+    });
+    closed.unwrap();
+    let notice = "logd-writer: 3 messages with 1200 bytes were dropped: there was no room for them";
+    assert_eq!(batches.iter().flat_map(messages).collect::<Vec<_>>(), [notice]);
+    assert_eq!(writer.dropped(), 3);
+}
+
+#[tokio::test]
 async fn a_full_buffer_sends_what_is_not_due_yet() {
     let peer = Peer::bind().await;
     let writer = builder(&peer).batch_bytes(512).buffer_bytes(512).open().unwrap();
