@@ -211,7 +211,8 @@ impl Session {
             }
             Reply::Error(reason) => {
                 let error = self.refused("the batch was not appended", reason);
-                self.has_ended = !can_follow(reason);
+                // After `invalid protocol` what follows may have been understood all the same.
+                self.has_ended = !can_follow(reason) && reason != Reason::InvalidProtocol;
                 Err(match reason {
                     // These say that something went wrong on the way, not how far it got.
                     Reason::StorageFailed | Reason::Forgotten | Reason::Unknown => {

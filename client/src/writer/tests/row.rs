@@ -162,6 +162,7 @@ async fn each_batch_in_flight_is_handed_back_with_what_is_known_of_it() {
     for (answers, outcomes) in [
         (&b"OK 0 1\r\n"[..], [Outcome::Unknown, Outcome::Unknown]),
         (b"OK 0 1\r\nERR shutting down\r\n", [Outcome::NotWritten, Outcome::NotWritten]),
+        (b"OK 0 1\r\nERR invalid protocol\r\n", [Outcome::NotWritten, Outcome::Unknown]),
         (b"OK 0 1\r\nERR storage failed\r\nERR shutting down\r\n", [Outcome::Unknown, Outcome::NotWritten]),
     ] {
         let peer = Peer::bind().await;
