@@ -50,6 +50,6 @@ pub use id::{BatchId, WriterId};
 pub use message::{FrameError, Message, Messages, framed_bytes};
 pub use number::{NumberError, parse_u64};
 pub use offset::Offset;
-pub use request::{Command, Rejection, Request};
+pub use request::{Bound, Command, Rejection, Request};
 pub use response::{Response, ServerConfig, TopicInfo, key_values};
 pub use topic::{TopicName, TopicNameError, TopicRef};

@@ -15,6 +15,9 @@ use crate::number::{NumberError, parse_u64, put_u64};
 use crate::offset::Offset;
 use crate::topic::TopicRef;
 
+/// The extension of AT that asks for [`Bound::Upper`].
+const BOUND_UPPER: &[u8] = b"bound=upper";
+
 macro_rules! commands {
     ($($(#[$doc:meta])* $name:ident = $text:literal,)*) => {
         /// The first word of a request.
@@ -51,6 +54,8 @@ commands! {
     Tail = "TAIL",
     /// Ask for a topic's end.
     Head = "HEAD",
+    /// Ask for the offset that belongs to a time of arrival.
+    At = "AT",
     /// List the topics.
     Topics = "TOPICS",
     /// Ask whether the server is there.
@@ -61,6 +66,16 @@ commands! {
     Config = "CONFIG",
     /// End the connection.
     Close = "CLOSE",
+}
+
+/// Which of the offsets that belong to a time of arrival is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Bound {
+    /// Where to begin: every batch before the offset arrived before the time.
+    #[default]
+    Lower,
+    /// Where to end: every batch at or behind the offset arrived after the time.
+    Upper,
 }
 
 /// A request whose arguments are within the server's bounds. The body of a batch is not looked at yet.
@@ -90,6 +105,15 @@ pub enum Request<'a> {
     Head {
         /// The topic asked for.
         topic: TopicRef<'a>,
+    },
+    /// `AT <topic> <unix ms> [bound=upper]\r\n`.
+    At {
+        /// The topic asked for.
+        topic: TopicRef<'a>,
+        /// A time of arrival by the server's clock, in milliseconds since 1970 (UTC).
+        time_ms: u64,
+        /// Which offset; [`Bound::Lower`] is what a request without the extension asks for.
+        bound: Bound,
     },
     /// `TOPICS\r\n`.
     Topics,
@@ -123,6 +147,7 @@ impl Request<'_> {
             Self::Read { .. } => Command::Read,
             Self::Tail { .. } => Command::Tail,
             Self::Head { .. } => Command::Head,
+            Self::At { .. } => Command::At,
             Self::Topics => Command::Topics,
             Self::Ping => Command::Ping,
             Self::Stats => Command::Stats,
@@ -153,6 +178,13 @@ impl Request<'_> {
                 put_number(out, *messages);
             }
             Self::Head { topic } => put_word(out, topic.as_str().as_bytes()),
+            Self::At { topic, time_ms, bound } => {
+                put_word(out, topic.as_str().as_bytes());
+                put_number(out, *time_ms);
+                if *bound == Bound::Upper {
+                    put_word(out, BOUND_UPPER);
+                }
+            }
             Self::Batch(_) | Self::Topics | Self::Ping | Self::Stats | Self::Config | Self::Close => {}
         }
         out.put_slice(b"\r\n");
@@ -203,11 +235,15 @@ pub fn decode_request(
 type Parsed<'a> = Result<Result<Request<'a>, Reason>, Broken>;
 
 fn parse_arguments(command: Command, mut tokens: Tokens<'_>, read_messages_max: u64) -> Parsed<'_> {
-    let mut wait = None;
     let request = match command {
         Command::Read => {
+            let mut wait = None;
             let (topic, offset, messages) = (tokens.required()?, tokens.required()?, tokens.required()?);
-            let extensions = parse_extensions(tokens, &mut wait)?;
+            let extensions = parse_extensions(tokens, |token| {
+                let before = wait;
+                wait = wait.or_else(|| token.strip_prefix(b"wait=").and_then(parse_wait));
+                before.is_none() && wait.is_some()
+            })?;
             parse_topic(topic).and_then(|topic| {
                 let offset = parse_u64(offset).map(Offset::new).map_err(|_| Reason::InvalidRequest)?;
                 let messages = parse_messages(messages, read_messages_max)?;
@@ -231,6 +267,7 @@ fn parse_arguments(command: Command, mut tokens: Tokens<'_>, read_messages_max: 
             let extensions = no_extensions(tokens)?;
             parse_topic(topic).and_then(|topic| extensions.map(|()| Request::Head { topic }))
         }
+        Command::At => parse_at(tokens)?,
         Command::Topics => no_extensions(tokens)?.map(|()| Request::Topics),
         Command::Ping => no_extensions(tokens)?.map(|()| Request::Ping),
         Command::Stats => no_extensions(tokens)?.map(|()| Request::Stats),
@@ -239,6 +276,19 @@ fn parse_arguments(command: Command, mut tokens: Tokens<'_>, read_messages_max: 
         Command::Batch => return Err(Broken::UnknownCommand),
     };
     Ok(request)
+}
+
+/// docs/protocol.md, "Time": a topic, a number of milliseconds, and which bound.
+fn parse_at(mut tokens: Tokens<'_>) -> Parsed<'_> {
+    let (topic, time_ms) = (tokens.required()?, tokens.required()?);
+    let mut bound = Bound::Lower;
+    let extensions = parse_extensions(tokens, |token| {
+        token == BOUND_UPPER && std::mem::replace(&mut bound, Bound::Upper) == Bound::Lower
+    })?;
+    Ok(parse_topic(topic).and_then(|topic| {
+        let time_ms = parse_u64(time_ms).map_err(|_| Reason::InvalidRequest)?;
+        extensions.map(|()| Request::At { topic, time_ms, bound })
+    }))
 }
 
 /// docs/protocol.md, "Topics": a name that cannot be one is `topic not allowed`, for every command.
@@ -254,32 +304,25 @@ fn parse_messages(token: &[u8], messages_max: u64) -> Result<u64, Reason> {
 }
 
 fn no_extensions(tokens: Tokens<'_>) -> Result<Result<(), Reason>, Broken> {
-    parse_extensions(tokens, &mut None).map(|parsed| match parsed {
-        Ok(0) => Ok(()),
-        Ok(_) | Err(_) => Err(Reason::InvalidRequest),
-    })
+    parse_extensions(tokens, |_| false)
 }
 
-/// docs/protocol.md, "Extensions": trailing `key=value` tokens, each known and once. Returns how many there are.
-fn parse_extensions(
-    tokens: Tokens<'_>,
-    wait: &mut Option<Duration>,
-) -> Result<Result<usize, Reason>, Broken> {
-    let mut count = 0;
+/// docs/protocol.md, "Extensions": trailing `key=value` tokens. `take` says whether it knows one and had none of that
+/// key before.
+fn parse_extensions<'a>(
+    tokens: Tokens<'a>,
+    mut take: impl FnMut(&'a [u8]) -> bool,
+) -> Result<Result<(), Reason>, Broken> {
     let mut unknown = false;
     if !tokens.is_done() {
         for token in tokens {
             if token.is_empty() {
                 return Err(Broken::EmptyToken);
             }
-            count += 1;
-            match token.strip_prefix(b"wait=").and_then(parse_wait) {
-                Some(duration) if wait.is_none() => *wait = Some(duration),
-                _ => unknown = true,
-            }
+            unknown |= !take(token);
         }
     }
-    Ok(if unknown { Err(Reason::InvalidRequest) } else { Ok(count) })
+    Ok(if unknown { Err(Reason::InvalidRequest) } else { Ok(()) })
 }
 
 fn parse_wait(value: &[u8]) -> Option<Duration> {

@@ -155,7 +155,12 @@ fn a_topic_is_always_a_plain_directory() {
     }
     for name in ["../x", "/abs", "a/b", ".", "..", ".hidden", "a\0b", "ä"] {
         assert!(TopicName::new(name).is_err(), "{name}");
-        for text in [format!("READ {name} 0 1"), format!("TAIL {name} 1"), format!("HEAD {name}")] {
+        for text in [
+            format!("READ {name} 0 1"),
+            format!("TAIL {name} 1"),
+            format!("HEAD {name}"),
+            format!("AT {name} 1"),
+        ] {
             let rejection = rejection(format!("{text}\r\n").as_bytes());
             assert_eq!(rejection.reason, Reason::TopicNotAllowed, "{text}");
             assert_eq!(rejection.body_bytes, 0);
@@ -327,6 +332,7 @@ fn what_is_unknown_after_a_request_is_refused() {
         b"CONFIG x\r\n",
         b"CLOSE now\r\n",
         b"READ default 0 1 x=1\r\n",
+        b"READ default 0 1 bound=upper\r\n",
         b"BATCH 5 default 1 1 writer=1\r\nhello",
     ] {
         assert_eq!(rejection(input).reason, Reason::InvalidRequest, "{:?}", String::from_utf8_lossy(input));
@@ -407,6 +413,7 @@ fn nearly_protocol() -> impl Strategy<Value = Vec<u8>> {
             "READ ",
             "TAIL ",
             "HEAD ",
+            "AT ",
             "PING",
             "MOK ",
             "OK ",
@@ -423,6 +430,7 @@ fn nearly_protocol() -> impl Strategy<Value = Vec<u8>> {
             "18446744073709551615",
             "18446744073709551616",
             "wait=1",
+            "bound=upper",
             "hello",
         ])
         .prop_map(|text| text.as_bytes().to_vec()),

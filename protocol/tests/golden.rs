@@ -6,8 +6,8 @@
 use bytes::BytesMut;
 use logd_protocol::limits::{BATCH_BYTES_DEFAULT, MOK_BYTES_MAX, READ_MESSAGES_DEFAULT};
 use logd_protocol::{
-    Batch, BatchBuilder, Decoded, Offset, Reason, Request, Response, ServerConfig, TopicInfo, TopicName,
-    TopicRef, checksum, decode_batch, decode_request, decode_response,
+    Batch, BatchBuilder, Bound, Decoded, Offset, Reason, Request, Response, ServerConfig, TopicInfo,
+    TopicName, TopicRef, checksum, decode_batch, decode_request, decode_response,
 };
 use std::time::Duration;
 
@@ -74,6 +74,8 @@ fn requests_are_read_and_written_as_ever() {
             read("default", 60, 7, Some(Duration::from_secs(60))),
             Request::Tail { topic: topic("default"), messages: 100 },
             Request::Head { topic: topic("a.B_c-1") },
+            Request::At { topic: topic("default"), time_ms: 1_795_500_000_123, bound: Bound::Lower },
+            Request::At { topic: topic("a"), time_ms: u64::MAX, bound: Bound::Upper },
             Request::Topics,
             Request::Ping,
             Request::Stats,

@@ -8,7 +8,7 @@ use crate::config::Config;
 use crate::topics::Topics;
 
 /// The extensions that a client may use.
-const FEATURES: &str = "dedup head ping topics wait";
+const FEATURES: &str = "dedup head ping time topics wait";
 
 /// The lines of `CONFIG`. The first four are Go logd's, in its order.
 pub(crate) fn config(config: &Config) -> String {

@@ -17,6 +17,7 @@ mod retention;
 mod settings;
 mod splits;
 mod stats;
+mod time;
 mod timing;
 mod topics;
 

@@ -250,7 +250,7 @@ impl Connection<'_> {
             }
             Ok(request) => {
                 stats.request(request.command());
-                requests::answer(self.shared, &request, &mut self.output)
+                requests::answer(self.shared, &request, &mut self.output, &mut self.scratch)
             }
             Err(rejection) => {
                 stats.request(rejection.command);

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use logd_protocol::{BatchError, Offset, RawBatch, Reason, Request, Response, TopicName, TopicRef};
+use logd_protocol::{BatchError, Bound, Offset, RawBatch, Reason, Request, Response, TopicName, TopicRef};
 use tokio::task::spawn_blocking;
 
 use super::reading::Read;
 use super::{Next, Shared};
 use crate::control;
+use crate::log::{Moment, ReadError};
 use crate::send::Output;
 use crate::topic::Topic;
 
@@ -34,7 +35,14 @@ async fn create(shared: &Arc<Shared>, name: TopicName) -> Result<Arc<Topic>, Rea
 }
 
 /// Answers a request that is not a batch; a READ or TAIL is left to the caller.
-pub(super) fn answer(shared: &Shared, request: &Request<'_>, output: &mut Output<'_>) -> Next {
+///
+/// `scratch` is what reading envelopes of the storage needs.
+pub(super) fn answer(
+    shared: &Shared,
+    request: &Request<'_>,
+    output: &mut Output<'_>,
+    scratch: &mut Vec<u8>,
+) -> Next {
     let topic = |name: TopicRef<'_>| shared.topics.get(name).ok_or_else(|| TopicName::from(name));
     let command = request.command();
     match *request {
@@ -54,6 +62,17 @@ pub(super) fn answer(shared: &Shared, request: &Request<'_>, output: &mut Output
                 output.put(&Response::Error(Reason::NotFound));
             }
         },
+        Request::At { topic: name, time_ms, bound } => {
+            let found = topic(name).map_err(|_| Reason::NotFound);
+            let response = match found.and_then(|topic| at(&topic, time_ms, bound, scratch)) {
+                Ok(Moment { offset, has_batch }) => Response::Found { offset, batches: u64::from(has_batch) },
+                Err(reason) => {
+                    shared.stats.error(Some(command));
+                    Response::Error(reason)
+                }
+            };
+            output.put(&response);
+        }
         Request::Topics => output.put(&Response::Lines(&control::topics(&shared.topics))),
         Request::Stats => {
             output.put(&Response::Lines(shared.stats.lines(shared.topics.count()).as_bytes()));
@@ -68,4 +87,15 @@ pub(super) fn answer(shared: &Shared, request: &Request<'_>, output: &mut Output
         Request::Batch(_) => {}
     }
     Next::Request
+}
+
+/// docs/protocol.md, "Time".
+fn at(topic: &Topic, time_ms: u64, bound: Bound, scratch: &mut Vec<u8>) -> Result<Moment, Reason> {
+    topic.log().view().at(time_ms, bound, scratch).map_err(|error| match error {
+        ReadError::NotFound => Reason::NotFound,
+        ReadError::Io(error) => {
+            tracing::error!(topic = %topic.name(), %error, "a time was not looked up");
+            Reason::StorageFailed
+        }
+    })
 }

@@ -8,6 +8,7 @@
 
 use std::sync::Arc;
 
+use super::arrival::Arrival;
 use super::error::IndexError;
 use super::writers::Writers;
 
@@ -17,7 +18,7 @@ pub(super) const SPACING_BYTES: u64 = 64 * 1024;
 /// The most holes that are told apart in one partition; an index with more of them is not made.
 pub(super) const HOLES_MAX: usize = 4096;
 
-const MAGIC: &[u8; 8] = b"logdidx2";
+const MAGIC: &[u8; 8] = b"logdidx3";
 const HEADER_BYTES: usize = 80;
 const ENTRY_BYTES: usize = 32;
 const HOLE_BYTES: usize = 16;
@@ -31,8 +32,8 @@ pub(super) struct Mark {
     pub(super) batches: u64,
     /// The messages of these batches.
     pub(super) messages: u64,
-    /// When the batch at the place arrived; at the end, when the last one did. Milliseconds since 1970.
-    pub(super) time: u64,
+    /// When the batch at the place arrived; at the end, when the last one did.
+    pub(super) time: Arrival,
 }
 
 /// A stretch of a partition that holds no valid batch.
@@ -69,8 +70,10 @@ impl Index {
         self.entries.capacity() * size_of::<Mark>() + self.holes.len() * size_of::<Hole>()
     }
 
-    /// Adds a batch at the end.
-    pub(super) fn push(&mut self, bytes: u64, messages: u64, time: u64) {
+    /// Adds a batch at the end. The bounds of times rise from batch to batch, whatever `time` says.
+    pub(super) fn push(&mut self, bytes: u64, messages: u64, time: Arrival) {
+        let latest = self.end.time.latest();
+        let time = if time.latest() < latest { Arrival::by(latest) } else { time };
         let is_entry = self.entries.last().is_none_or(|last| {
             self.end.place - last.place >= SPACING_BYTES
                 || self.holes.last().is_some_and(|hole| hole.to == self.end.place)
@@ -82,6 +85,20 @@ impl Index {
         self.end.batches += 1;
         self.end.messages = self.end.messages.saturating_add(messages);
         self.end.time = time;
+    }
+
+    /// Lowers the bounds of the batches at the end whose times are not known: all of them arrived by `time`. Bounds stay
+    /// above the last time that is known.
+    pub(super) fn arrived_by(&mut self, time: u64) {
+        let known = self.entries.iter().rev().find_map(|entry| entry.time.exact());
+        let time = time.max(known.unwrap_or_default());
+        let later = self.entries.iter_mut().rev().map(|entry| &mut entry.time);
+        for arrival in std::iter::once(&mut self.end.time).chain(later) {
+            if arrival.exact().is_some() || arrival.latest() <= time {
+                return;
+            }
+            *arrival = Arrival::by(time);
+        }
     }
 
     /// Adds a hole at the end, up to `to`.
@@ -106,6 +123,25 @@ impl Index {
         self.last_where(|entry| entry.messages < messages)
     }
 
+    /// The last entry that has only batches before it that surely arrived before `time`; the first entry where there is
+    /// no other. `None` in an index without batches.
+    pub(super) fn mark_not_behind(&self, time: u64) -> Option<Mark> {
+        let count = self.entries.partition_point(|entry| entry.time.latest() < time);
+        self.entries.get(count.saturating_sub(1)).copied()
+    }
+
+    /// The first entry whose batch, and so every later one, surely arrived after `time`.
+    pub(super) fn mark_after(&self, time: u64) -> Option<Mark> {
+        let count = self.entries.partition_point(|entry| entry.time.latest() <= time);
+        let later = self.entries.get(count..).unwrap_or_default();
+        later.iter().find(|entry| entry.time.exact().is_some()).copied()
+    }
+
+    /// The last entry.
+    pub(super) fn last_entry(&self) -> Option<Mark> {
+        self.entries.last().copied()
+    }
+
     fn last_where(&self, holds: impl Fn(&Mark) -> bool) -> Mark {
         let count = self.entries.partition_point(holds);
         let before = count.checked_sub(1).and_then(|last| self.entries.get(last));
@@ -118,7 +154,7 @@ impl Index {
         let index_bytes = self.entries.len() * ENTRY_BYTES + self.holes.len() * HOLE_BYTES;
         let mut payload = Vec::with_capacity(index_bytes + writers.len());
         for Mark { place, batches, messages, time } in &self.entries {
-            put(&mut payload, &[*place, *batches, *messages, *time]);
+            put(&mut payload, &[*place, *batches, *messages, time.to_bits()]);
         }
         for Hole { from, to } in self.holes.iter() {
             put(&mut payload, &[*from, *to]);
@@ -128,7 +164,10 @@ impl Index {
         file.extend_from_slice(MAGIC);
         let Mark { place, batches, messages, time } = self.end;
         let (entries, holes) = (self.entries.len() as u64, self.holes.len() as u64);
-        put(&mut file, &[start, place, batches, messages, time, entries, holes, writers.len() as u64]);
+        put(
+            &mut file,
+            &[start, place, batches, messages, time.to_bits(), entries, holes, writers.len() as u64],
+        );
         file.extend_from_slice(&crc32fast::hash(&payload).to_le_bytes());
         file.extend_from_slice(&crc32fast::hash(&file).to_le_bytes());
         file.extend_from_slice(&payload);
@@ -149,7 +188,7 @@ impl Index {
             .chunks_exact(ENTRY_BYTES)
             .filter_map(|bytes| {
                 let [place, batches, messages, time] = numbers(bytes)?;
-                Some(Mark { place, batches, messages, time })
+                Some(Mark { place, batches, messages, time: Arrival::from_bits(time) })
             })
             .collect();
         let holes: Arc<[Hole]> = holes
@@ -163,7 +202,10 @@ impl Index {
     fn is_ordered(&self) -> bool {
         let marks = self.entries.iter().chain(std::iter::once(&self.end));
         let rising = marks.clone().zip(marks.skip(1)).all(|(one, next)| {
-            one.place < next.place && one.batches < next.batches && one.messages <= next.messages
+            one.place < next.place
+                && one.batches < next.batches
+                && one.messages <= next.messages
+                && one.time.latest() <= next.time.latest()
         });
         let holes = self.holes.iter().all(|hole| hole.from < hole.to && hole.to <= self.end.place)
             && self.holes.iter().zip(self.holes.iter().skip(1)).all(|(one, next)| one.to < next.from);
@@ -201,7 +243,7 @@ impl Header {
         let payload_crc = checked.last_chunk().map(|bytes| u32::from_le_bytes(*bytes)).unwrap_or_default();
         let count = |number| usize::try_from(number).map_err(|_| IndexError::Damaged);
         Ok(Self {
-            end: Mark { place, batches, messages, time },
+            end: Mark { place, batches, messages, time: Arrival::from_bits(time) },
             entries: count(entries)?,
             holes: count(holes)?,
             writers_bytes: count(writers_bytes)?,

@@ -5,6 +5,7 @@
 //! | `<start>.log` | a partition: requests as they came, one after another; `start` is the offset of the first |
 //! | `<start>.index` | its index, which can be rebuilt from the `.log` file at any time |
 //! | `<start>.index.new` | an index being written; never read |
+//! | `<start>.times` | when some of its batches arrived, while it has no index |
 //! | `<offset>.torn` | the end of a head partition that was cut off when the topic was opened |
 //! | `<start>.idx` | an index of Go logd; never read, removed with its partition |
 //!
@@ -57,9 +58,13 @@ impl PartitionFile {
         dir.join(format!("{}{NEW_INDEX}", self.stem))
     }
 
+    pub(super) fn times(&self, dir: &Path) -> PathBuf {
+        dir.join(format!("{}{TIMES}", self.stem))
+    }
+
     /// Everything that goes when the partition goes, the partition itself first.
-    pub(super) fn all(&self, dir: &Path) -> [PathBuf; 3] {
-        [self.log(dir), self.index(dir), dir.join(format!("{}.idx", self.stem))]
+    pub(super) fn all(&self, dir: &Path) -> [PathBuf; 4] {
+        [self.log(dir), self.index(dir), self.times(dir), dir.join(format!("{}.idx", self.stem))]
     }
 }
 
@@ -69,19 +74,23 @@ const INDEX: &str = ".index";
 /// How the names of unfinished indexes end.
 const NEW_INDEX: &str = ".index.new";
 
-/// The name of an index.
-pub(super) enum IndexName<'a> {
-    /// A finished one, and the name of its partition without `.log`.
+/// How the names of recorded times end.
+const TIMES: &str = ".times";
+
+/// The name of a file that is of use only beside its partition.
+pub(super) enum CompanionName<'a> {
+    /// Of an index or of times, and the name of its partition without `.log`.
     Finished(&'a str),
-    /// One that is being written.
+    /// Of an index that is being written.
     New,
 }
 
-/// What a file's name says if it is that of an index. Files of other names are none of ours.
-pub(super) fn index_name(name: &str) -> Option<IndexName<'_>> {
+/// What a file's name says if it is that of an index or of times. Files of other names are none of ours.
+pub(super) fn companion_name(name: &str) -> Option<CompanionName<'_>> {
     let is_start = |stem: &&str| parse_u64(stem.as_bytes()).is_ok();
-    let new = name.strip_suffix(NEW_INDEX).filter(is_start).map(|_| IndexName::New);
-    new.or_else(|| name.strip_suffix(INDEX).filter(is_start).map(IndexName::Finished))
+    let new = name.strip_suffix(NEW_INDEX).filter(is_start).map(|_| CompanionName::New);
+    let stem = name.strip_suffix(INDEX).or_else(|| name.strip_suffix(TIMES));
+    new.or_else(|| stem.filter(is_start).map(CompanionName::Finished))
 }
 
 /// Where the `number`th tail that was cut off at `offset` is kept.

@@ -7,6 +7,7 @@
 //! What can be relied on, and after which kind of failure, is in `docs/storage.md`.
 #![cfg_attr(not(test), warn(clippy::indexing_slicing))]
 
+mod arrival;
 mod damage;
 mod error;
 mod index;
@@ -17,6 +18,7 @@ mod retention;
 mod scan;
 #[cfg(test)]
 mod tests;
+mod times;
 mod view;
 mod walk;
 mod writer;
@@ -31,7 +33,7 @@ pub use self::error::{AppendError, IndexError, OpenError, ReadError, SyncError};
 use self::partition::Partition;
 pub use self::recovery::Finding;
 use self::retention::Retired;
-pub use self::view::{Extent, Piece, Selection, View};
+pub use self::view::{Extent, Moment, Piece, Selection, View};
 use self::writer::{Writer, Written};
 use crate::disk::Disk;
 
@@ -132,7 +134,8 @@ impl Log {
         Ok((log, opened.findings))
     }
 
-    /// Appends the batch's bytes as they are. `time` is the time of arrival in milliseconds since 1970.
+    /// Appends the batch's bytes as they are. `time` is the time of arrival in milliseconds since 1970; where it is
+    /// before that of an earlier batch, the batch counts as one of which only a bound is known.
     ///
     /// A batch whose identity is known to be stored is not stored again; the answer is that of the first time.
     ///

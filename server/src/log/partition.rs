@@ -12,10 +12,12 @@ use std::time::UNIX_EPOCH;
 
 use logd_protocol::BatchId;
 
+use super::arrival::Arrival;
 use super::error::IndexError;
 use super::index::{Header, Index, Mark};
 use super::layout::PartitionFile;
 use super::scan::scan;
+use super::times::{Recorder, Times};
 use super::writers::Writers;
 use crate::disk::{Disk, File, OpenMode};
 
@@ -63,13 +65,8 @@ impl Partition {
         }
     }
 
-    /// The offset behind the last batch that readers can see.
-    pub(super) fn end_offset(&self) -> u64 {
-        self.start + self.end().place
-    }
-
     /// Lets readers see a batch that is in the file.
-    pub(super) fn publish(&self, bytes: u64, messages: u64, time: u64) {
+    pub(super) fn publish(&self, bytes: u64, messages: u64, time: Arrival) {
         if let State::Loaded(index) = &mut *self.index.write().unwrap_or_else(PoisonError::into_inner) {
             index.push(bytes, messages, time);
         }
@@ -103,7 +100,7 @@ impl Partition {
         };
         let index = match self.read_index() {
             Ok((index, _)) if index.end() == end => index,
-            Ok(_) | Err(_) => self.rebuilt(end.place)?,
+            Ok(_) | Err(_) => self.rebuilt(end)?,
         };
         let found = look(&index);
         *state = State::Loaded(index);
@@ -117,27 +114,45 @@ impl Partition {
             State::Loaded(index) => index.end(),
             State::OnDisk(end) => *end,
         };
-        *state = State::Loaded(self.rebuilt(end.place)?);
+        *state = State::Loaded(self.rebuilt(end)?);
         Ok(())
     }
 
-    fn rebuilt(&self, bytes: u64) -> io::Result<Index> {
+    fn rebuilt(&self, end: Mark) -> io::Result<Index> {
         tracing::warn!(partition = %self.name.log(&self.dir).display(), "the index does not fit the partition: it is made anew");
         // The next open makes it anew, too, and reports what is damaged.
         self.remove_index()?;
-        self.scanned(bytes, |_, _| {})
+        self.scanned(end.place, end.time.latest(), |_, _| {})
     }
 
     /// The index of the first `bytes` bytes, which are all there will be: what is no batch at their end is a hole.
-    /// Batches with an identity are told to `found`, with their offsets.
-    pub(super) fn scanned(&self, bytes: u64, mut found: impl FnMut(BatchId, u64)) -> io::Result<Index> {
+    /// Batches whose times are not known count as no earlier than `latest`. Those with an identity are told to `found`,
+    /// with their offsets.
+    pub(super) fn scanned(
+        &self,
+        bytes: u64,
+        latest: u64,
+        mut found: impl FnMut(BatchId, u64),
+    ) -> io::Result<Index> {
         let file = self.file()?;
         let found = |id, place| found(id, self.start + place);
-        let mut index = scan(&*file, Index::default(), bytes, modified_millis(&*file)?, found)?.index;
+        let mut index =
+            scan(&*file, Index::default(), bytes, &self.times(&*file)?.behind(latest), found)?.index;
         if index.end().place < bytes {
             index.push_hole(bytes);
         }
         Ok(index)
+    }
+
+    /// What is known of the times of the partition, whose file is `file`, without its index.
+    pub(super) fn times(&self, file: &dyn File) -> io::Result<Times> {
+        let path = self.name.times(&self.dir);
+        Ok(Times::read(&*self.disk, &path, self.start, modified_millis(file)?))
+    }
+
+    /// A recorder of the partition's times, which has none yet.
+    pub(super) fn recorder(&self) -> Recorder {
+        Recorder::new(Arc::clone(&self.disk), self.name.times(&self.dir), self.start)
     }
 
     /// The index file's header, if there is a valid index file.
@@ -183,7 +198,12 @@ impl Partition {
         written.and_then(|()| self.disk.rename(&new, &self.name.index(&self.dir))).inspect_err(|_| {
             // What there is of it would take room on a disk that may be full. The next open removes it, too.
             let _ = remove_if_there(&*self.disk, &new);
-        })
+        })?;
+        // The index has the times now. What is left behind goes with the partition.
+        if let Err(error) = remove_if_there(&*self.disk, &self.name.times(&self.dir)) {
+            tracing::debug!(partition = %self.name.log(&self.dir).display(), %error, "a file of times was not removed");
+        }
+        Ok(())
     }
 
     fn write_synced(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
@@ -206,7 +226,7 @@ fn remove_if_there(disk: &dyn Disk, path: &Path) -> io::Result<()> {
 }
 
 /// When a file was last written, in milliseconds since 1970.
-pub(super) fn modified_millis(file: &dyn File) -> io::Result<u64> {
+fn modified_millis(file: &dyn File) -> io::Result<u64> {
     let since = file.modified()?.duration_since(UNIX_EPOCH).unwrap_or_default();
     Ok(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }

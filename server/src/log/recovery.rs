@@ -12,10 +12,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::error::OpenError;
-use super::index::{Hole, Index};
-use super::layout::{self, IndexName, PartitionFile};
-use super::partition::{Partition, modified_millis};
+use super::index::{Hole, Index, Mark};
+use super::layout::{self, CompanionName, PartitionFile};
+use super::partition::Partition;
 use super::scan::{Scan, scan};
+use super::times::Times;
 use super::writer::Writer;
 use super::writers::Writers;
 use crate::disk::{Disk, Entry, File, OpenMode};
@@ -68,8 +69,14 @@ pub(super) struct Opened {
 ///
 /// `is_synced` says whether what is recovered has to survive a power cut from now on.
 pub(super) fn open(disk: &Arc<dyn Disk>, dir: &Arc<Path>, is_synced: bool) -> Result<Opened, OpenError> {
-    let mut recovery =
-        Recovery { disk, dir, is_synced, findings: Vec::new(), writers: Source::Known(Writers::default()) };
+    let mut recovery = Recovery {
+        disk,
+        dir,
+        is_synced,
+        findings: Vec::new(),
+        writers: Source::Known(Writers::default()),
+        latest: 0,
+    };
     let mut files = recovery.partition_files()?;
     let head = files.pop();
     let mut partitions = Vec::with_capacity(files.len() + 1);
@@ -114,6 +121,8 @@ struct Recovery<'a> {
     findings: Vec<Finding>,
     /// What is known of the writers at the end of the partitions that were dealt with.
     writers: Source,
+    /// By when the batches of these partitions arrived, in milliseconds since 1970.
+    latest: u64,
 }
 
 impl Recovery<'_> {
@@ -146,11 +155,11 @@ impl Recovery<'_> {
         Ok(found)
     }
 
-    /// Removes indexes that were not finished, and those whose partitions are gone.
+    /// Removes indexes that were not finished, and indexes and times whose partitions are gone.
     fn remove_orphans(&self, entries: &[Entry], partitions: &[PartitionFile]) -> Result<(), OpenError> {
-        let is_orphan = |entry: &&Entry| match layout::index_name(&entry.name) {
-            Some(IndexName::Finished(stem)) => !partitions.iter().any(|partition| partition.stem == stem),
-            Some(IndexName::New) => true,
+        let is_orphan = |entry: &&Entry| match layout::companion_name(&entry.name) {
+            Some(CompanionName::Finished(stem)) => !partitions.iter().any(|partition| partition.stem == stem),
+            Some(CompanionName::New) => true,
             None => false,
         };
         for entry in entries.iter().filter(|entry| !entry.is_dir).filter(is_orphan) {
@@ -173,11 +182,12 @@ impl Recovery<'_> {
             let (disk, dir) = (Arc::clone(self.disk), Arc::clone(self.dir));
             let partition = Arc::new(Partition::sealed(disk, dir, found.name.clone(), header.end));
             self.writers = Source::Index(Arc::clone(&partition));
+            self.passed(header.end);
             return Ok(partition);
         }
         let mut writers = self.take_writers();
         let index = partition
-            .scanned(bytes, |id, offset| writers.add(id, offset))
+            .scanned(bytes, self.latest, |id, offset| writers.add(id, offset))
             .map_err(OpenError::io("read", &*path))?;
         self.findings.push(Finding::IndexRebuilt { partition: start });
         self.report_holes(start, &index);
@@ -188,7 +198,15 @@ impl Recovery<'_> {
             tracing::warn!(partition = %path.display(), %error, "an index was not written: the next start reads the partition again");
         }
         self.writers = Source::Known(writers);
+        self.passed(partition.end());
         Ok(partition)
+    }
+
+    /// Notes by when the batches of a partition arrived that ends so.
+    fn passed(&mut self, end: Mark) {
+        if end.batches > 0 {
+            self.latest = end.time.latest();
+        }
     }
 
     /// What is known of the writers at the end of the partitions that were dealt with.
@@ -212,17 +230,17 @@ impl Recovery<'_> {
         known: Option<(Index, Writers)>,
         start: u64,
         bytes: u64,
+        times: &Times,
     ) -> io::Result<Head> {
-        let time = modified_millis(file)?;
         if let Some((known, mut writers)) = known {
             let holes = known.holes().len();
-            let scan = scan(file, known, bytes, time, |id, place| writers.add(id, start + place))?;
+            let scan = scan(file, known, bytes, times, |id, place| writers.add(id, start + place))?;
             if scan.tail.is_none() && scan.index.holes().len() == holes {
                 return Ok(Head { scan, writers, is_read_anew: false });
             }
         }
         let mut writers = self.take_writers();
-        let scan = scan(file, Index::default(), bytes, time, |id, place| writers.add(id, start + place))?;
+        let scan = scan(file, Index::default(), bytes, times, |id, place| writers.add(id, start + place))?;
         Ok(Head { scan, writers, is_read_anew: true })
     }
 
@@ -240,7 +258,9 @@ impl Recovery<'_> {
         let unread = self.partition(name.clone(), Index::default());
         let known = unread.read_index().ok().filter(|(index, _)| index.end().place <= bytes);
         let is_all_known = known.as_ref().is_some_and(|(known, _)| known.end().place == bytes);
-        let head = self.scan_head(&*file, known, start, bytes).map_err(OpenError::io("read", &*path))?;
+        let times = unread.times(&*file).map_err(OpenError::io("read", &*path))?.behind(self.latest);
+        let head = self.scan_head(&*file, known, start, bytes, &times);
+        let head = head.map_err(OpenError::io("read", &*path))?;
         if head.is_read_anew {
             unread.remove_index().map_err(OpenError::io("remove the index of", &*path))?;
             self.report_holes(start, &head.scan.index);
@@ -248,8 +268,11 @@ impl Recovery<'_> {
         if let Some(place) = head.scan.tail {
             self.cut_tail(&*file, &path, start, place, bytes)?;
         }
-        let place = head.scan.index.end().place;
-        let mut writer = Writer::new(self.partition(name, head.scan.index), file, place, head.writers);
+        let (end, entry) = (head.scan.index.end(), head.scan.index.last_entry());
+        self.passed(end);
+        let partition = self.partition(name, head.scan.index);
+        let recorder = partition.recorder().resume(&times, entry.map(|entry| entry.place), end.place);
+        let mut writer = Writer::new(partition, file, end.place, head.writers, self.latest, recorder);
         if !is_all_known {
             self.secure(&mut writer).map_err(OpenError::io("sync", &*path))?;
         }
@@ -270,7 +293,9 @@ impl Recovery<'_> {
         let name = PartitionFile::new(0);
         let path = name.log(self.dir);
         let file = self.disk.open(&path, OpenMode::CreateNew).map_err(OpenError::io("create", path))?;
-        Ok(Writer::new(self.partition(name, Index::default()), file, 0, Writers::default()))
+        let partition = self.partition(name, Index::default());
+        let recorder = partition.recorder();
+        Ok(Writer::new(partition, file, 0, Writers::default(), 0, recorder))
     }
 
     /// Secures the topic's own name, and the names in it if they have to survive a power cut.

@@ -9,7 +9,9 @@ use std::io;
 use logd_protocol::limits::{BATCH_BYTES_MAX, LINE_BYTES_MAX};
 use logd_protocol::{BatchId, Decoded, RawBatch, decode_batch};
 
+use super::arrival::Arrival;
 use super::index::{HOLES_MAX, Index};
+use super::times::Times;
 use crate::disk::File;
 
 /// How much is read at once where all is read.
@@ -29,13 +31,12 @@ pub(super) struct Scan {
 
 /// Checks the partition from the end of `index`, which holds what is known already, up to `end`.
 ///
-/// The batches found are said to have arrived at `time`. Those that have an identity are told to `found`, with their
-/// places.
+/// When the batches arrived is what `times` knows. Those that have an identity are told to `found`, with their places.
 pub(super) fn scan(
     file: &dyn File,
     mut index: Index,
     end: u64,
-    time: u64,
+    times: &Times,
     mut found: impl FnMut(BatchId, u64),
 ) -> io::Result<Scan> {
     let mut window = Window { file, end, bytes_min: WINDOW_BYTES, bytes: Vec::new(), place: 0 };
@@ -48,6 +49,13 @@ pub(super) fn scan(
             if let Some(id) = id {
                 found(id, at);
             }
+            let time = match times.recorded(at) {
+                Some(time) => {
+                    index.arrived_by(time);
+                    Arrival::behind(time, index.end().time.latest())
+                }
+                None => Arrival::by(times.latest()),
+            };
             index.push(bytes, messages, time);
         } else if index.holes().len() >= HOLES_MAX {
             // No more holes are told apart: the rest is one. It is kept, for there may be batches in it.

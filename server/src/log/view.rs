@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
-use logd_protocol::Offset;
+use logd_protocol::{Bound, Offset};
 
 use super::error::ReadError;
 use super::index::{Hole, Mark};
@@ -11,6 +11,9 @@ use super::partition::Partition;
 use super::scan::is_valid_at;
 use super::walk::{Walk, WalkError};
 use crate::disk::File;
+
+/// How often a time is looked up in an index: a second time if the first has found that it does not fit.
+const LOOKS_MAX: usize = 2;
 
 /// The partitions of a topic at a moment, oldest first; there is always one.
 ///
@@ -42,6 +45,15 @@ pub struct Piece {
     pub bytes: u64,
 }
 
+/// The offset that belongs to a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Moment {
+    /// Where a batch starts, or where what readers can see ends.
+    pub offset: Offset,
+    /// Whether a batch starts there.
+    pub has_batch: bool,
+}
+
 /// The size of a topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Extent {
@@ -60,9 +72,8 @@ pub struct Extent {
 impl View {
     /// How much the topic holds.
     pub fn extent(&self) -> Extent {
-        let next = self.end_offset();
-        let ends: Vec<(u64, Mark)> =
-            self.partitions.iter().map(|partition| (partition.start, partition.end())).collect();
+        let ends = self.ends();
+        let next = end_offset(&ends);
         let oldest = ends.iter().find(|(_, end)| end.batches > 0).map_or(next, |(start, _)| *start);
         Extent {
             oldest: Offset::new(oldest),
@@ -73,12 +84,36 @@ impl View {
         }
     }
 
-    /// Where what readers can see ends: in the first partition that has batches which they cannot see yet.
-    fn end_offset(&self) -> u64 {
-        let nexts = self.partitions.iter().skip(1).map(|next| next.start);
-        let mut ends = self.partitions.iter().map(|partition| partition.end_offset()).zip(nexts);
-        let hidden = ends.find(|(end, next)| end < next).map(|(end, _)| end);
-        hidden.or_else(|| self.partitions.last().map(|head| head.end_offset())).unwrap_or_default()
+    /// The start and the end of each partition.
+    fn ends(&self) -> Vec<(u64, Mark)> {
+        self.partitions.iter().map(|partition| (partition.start, partition.end())).collect()
+    }
+
+    /// The offset that belongs to a time of arrival, in milliseconds since 1970: with [`Bound::Lower`] one before which
+    /// every batch surely arrived before `time`, with [`Bound::Upper`] one from which on every batch surely arrived
+    /// after it. Where a batch starts there, it can be read.
+    ///
+    /// Lower is the last such offset that has an entry in an index, or the oldest batch; upper the first such. So they
+    /// lie up to an entry's distance apart from the exact ones, further where times are not known.
+    ///
+    /// # Errors
+    /// [`ReadError::Io`] when a partition that has to be looked into cannot be read.
+    pub fn at(&self, time: u64, bound: Bound, scratch: &mut Vec<u8>) -> Result<Moment, ReadError> {
+        let ends = self.ends();
+        let is_passed = |end: &Mark| match bound {
+            Bound::Lower => end.time.latest() < time,
+            Bound::Upper => end.time.latest() <= time,
+        };
+        let passed = ends.iter().rposition(|(_, end)| end.batches > 0 && is_passed(end));
+        let first = passed.map_or(0, |last| last + 1);
+        for (partition, (start, end)) in self.partitions.iter().zip(&ends).skip(first) {
+            if end.batches > 0
+                && let Some(place) = place_at(partition, time, bound, scratch)?
+            {
+                return Ok(Moment { offset: Offset::new(start + place), has_batch: true });
+            }
+        }
+        Ok(Moment { offset: Offset::new(end_offset(&ends)), has_batch: false })
     }
 
     /// As few batches from the oldest on as hold at least `messages` messages.
@@ -149,6 +184,42 @@ impl View {
         }
         selection.ok_or(ReadError::NotFound)
     }
+}
+
+/// Where what readers can see ends: in the first partition that has batches which they cannot see yet.
+fn end_offset(ends: &[(u64, Mark)]) -> u64 {
+    let nexts = ends.iter().skip(1).map(|(next, _)| *next);
+    let mut offsets = ends.iter().map(|(start, end)| start + end.place).zip(nexts);
+    let hidden = offsets.find(|(end, next)| end < next).map(|(end, _)| end);
+    hidden.or_else(|| ends.last().map(|(start, end)| start + end.place)).unwrap_or_default()
+}
+
+/// The place of the entry that belongs to a time, where a batch can be read; `None` where there is no such entry, or
+/// the partition was dropped and removed. An index that does not fit the partition is rebuilt on the way.
+fn place_at(
+    partition: &Partition,
+    time: u64,
+    bound: Bound,
+    scratch: &mut Vec<u8>,
+) -> Result<Option<u64>, ReadError> {
+    for _ in 0..LOOKS_MAX {
+        let found = partition.look_up(|index| match bound {
+            Bound::Lower => index.mark_not_behind(time),
+            Bound::Upper => index.mark_after(time),
+        });
+        let mark = match found {
+            Ok(Some(mark)) => mark,
+            Ok(None) => return Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        match select_in(partition, mark.place, 1, scratch) {
+            Ok(Found::Batches(range)) if range.from.place == mark.place => return Ok(Some(mark.place)),
+            Ok(_) | Err(ReadError::NotFound) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(None)
 }
 
 /// What there is at a place of a partition.

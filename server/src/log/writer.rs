@@ -11,10 +11,12 @@ use std::sync::Arc;
 
 use logd_protocol::BatchId;
 
+use super::arrival::Arrival;
 use super::error::{AppendError, SyncError};
 use super::index::Index;
 use super::layout::PartitionFile;
 use super::partition::Partition;
+use super::times::Recorder;
 use super::writers::{Known, Writers};
 use super::{LogConfig, Visibility};
 use crate::disk::{Disk, File, OpenMode, is_disk_full};
@@ -39,6 +41,9 @@ pub(super) struct Writer {
     batches_synced: u64,
     failed: Option<SyncError>,
     writers: Writers,
+    /// By when everything that is stored has arrived, in milliseconds since 1970.
+    latest: u64,
+    times: Recorder,
 }
 
 #[derive(Debug)]
@@ -47,7 +52,7 @@ struct Hidden {
     end: u64,
     bytes: u64,
     messages: u64,
-    time: u64,
+    time: Arrival,
 }
 
 /// What a sync has to do.
@@ -88,7 +93,15 @@ pub(super) struct Written {
 }
 
 impl Writer {
-    pub(super) fn new(head: Arc<Partition>, file: Arc<dyn File>, place: u64, writers: Writers) -> Self {
+    /// A writer that goes on at `place` of the head partition, behind batches that arrived by `latest`.
+    pub(super) fn new(
+        head: Arc<Partition>,
+        file: Arc<dyn File>,
+        place: u64,
+        writers: Writers,
+        latest: u64,
+        times: Recorder,
+    ) -> Self {
         head.share(&file);
         Self {
             head,
@@ -102,6 +115,8 @@ impl Writer {
             batches_synced: 0,
             failed: None,
             writers,
+            latest,
+            times,
         }
     }
 
@@ -195,6 +210,7 @@ impl Writer {
             file: std::mem::replace(&mut self.file, file),
             writers: self.encoded_writers(),
         };
+        self.times = partition.recorder();
         self.place = 0;
         self.is_dir_unsynced = true;
         Ok((partition, completed))
@@ -213,6 +229,9 @@ impl Writer {
             self.has_remains = self.file.set_len(self.place).is_err();
             return Err(append_error(error));
         }
+        let time = Arrival::behind(time, self.latest);
+        self.latest = time.latest();
+        self.times.written(self.place, time);
         let bytes = batch.len() as u64;
         let offset = self.end();
         self.place += bytes;

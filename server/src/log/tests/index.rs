@@ -1,5 +1,6 @@
 //! The index alone: its size, and what is found with it.
 
+use crate::log::arrival::Arrival;
 use crate::log::index::{Header, Index, SPACING_BYTES};
 
 const GIB: u64 = 1 << 30;
@@ -9,7 +10,7 @@ fn an_index_takes_at_most_one_mib_for_a_gib_of_any_batches() {
     for bytes in [29, 100, 1000, SPACING_BYTES - 1, SPACING_BYTES, SPACING_BYTES + 1, 1 << 20, 64 << 20] {
         let mut index = Index::default();
         while index.end().place < GIB {
-            index.push(bytes, 1, 0);
+            index.push(bytes, 1, Arrival::at(0));
         }
         let held = index.memory_bytes();
         assert!(held <= 1 << 20, "batches of {bytes} bytes: {held}");
@@ -26,7 +27,7 @@ fn sample() -> (Index, Vec<u64>) {
             index.push_hole(index.end().place + 50_000);
         }
         places.push(index.end().place);
-        index.push(29 + number * 7919 % 5000, number % 3, number);
+        index.push(29 + number * 7919 % 5000, number % 3, Arrival::at(number));
     }
     (index, places)
 }
@@ -76,9 +77,9 @@ fn an_index_is_read_as_it_was_written() {
 #[test]
 fn an_index_with_any_byte_changed_is_damaged() {
     let mut index = Index::default();
-    index.push(100, 1, 5);
+    index.push(100, 1, Arrival::at(5));
     index.push_hole(300);
-    index.push(100, 1, 6);
+    index.push(100, 1, Arrival::by(6));
     let file = index.encode(77, &[]);
     for at in 0..file.len() {
         for mask in [1, 0x80, 0xFF] {

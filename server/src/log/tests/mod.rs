@@ -8,6 +8,7 @@ mod offsets;
 mod opening;
 mod retention;
 mod sync;
+mod times;
 mod torn;
 mod writers;
 
