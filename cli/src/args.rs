@@ -15,6 +15,7 @@ use logd_client::{ClientConfig, Position, RetryPolicy, TopicName};
 
 use crate::exit::{self, Exit};
 use crate::output::say;
+use crate::when::When;
 
 pub(crate) use clap_complete::Shell;
 
@@ -120,6 +121,16 @@ pub(crate) struct Read {
     /// message].
     #[arg(long, value_name = "OFFSET[.DELTA]")]
     pub(crate) offset: Option<Position>,
+    /// Begin with what arrived at the server since then: so long ago as `10m`, `1h30m` or `2d`, or a date and time as
+    /// `2026-11-24`, `2026-11-24T08:00`, `2026-11-24T08:00:00Z` or `2026-11-24T08:00:00+01:00`. One that names no time
+    /// zone is in that of this machine, which `TZ` can name, and a date alone is its first moment. The server keeps a
+    /// time for each 64 KiB, by its own clock: nothing is left out, and up to 64 KiB that arrived earlier come first.
+    #[arg(long, value_name = "TIME", value_parser = When::parse, conflicts_with = "offset")]
+    pub(crate) since: Option<When>,
+    /// End with what arrived at the server until then, in the forms of `--since`. Nothing is left out, and up to 64 KiB
+    /// that arrived later come too. With `--read-forever`, a time to come is waited for.
+    #[arg(long, value_name = "TIME", value_parser = When::parse)]
+    pub(crate) until: Option<When>,
     /// End after so many messages. 0 means no limit: read to the end of the topic.
     #[arg(long, default_value_t = 0, value_name = "MESSAGES")]
     pub(crate) limit: u64,
@@ -236,16 +247,6 @@ impl Retry {
             .interval(self.retry_interval)
             .multiplier(self.retry_multiplier)
             .max_interval(self.retry_max_interval)
-    }
-
-    /// How often in a row something is tried again that the client does not try again by itself.
-    pub(crate) fn retries(&self) -> u32 {
-        self.retries.unwrap_or(RETRIES_DEFAULT)
-    }
-
-    /// The wait before such a retry.
-    pub(crate) const fn interval(&self) -> Duration {
-        self.retry_interval
     }
 }
 

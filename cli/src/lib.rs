@@ -22,6 +22,7 @@ mod spool;
 mod stats;
 mod topics;
 mod version;
+mod when;
 mod write;
 
 use std::ffi::OsString;

@@ -7,7 +7,7 @@
 //! at once, after a whole line. A closed output ends it too, and is no failure.
 
 use std::cell::Cell;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use futures::FutureExt;
 use logd_client::{Client, Error, Message, Offset, Position, Scanner, Start};
@@ -26,12 +26,13 @@ use crate::signals::Signals;
 const INTERRUPTED_TIME_MAX: Duration = Duration::from_secs(1);
 
 pub(crate) async fn run(common: &Common, args: &Read, signals: &mut Signals) -> Result<Exit, Failure> {
+    let span = Span::new(args, SystemTime::now())?;
     // Fails at once where the server is not there. The scanner would try again.
     tokio::select! {
         server = settings(common) => server?,
         exit = signals.next() => return Ok(exit),
     };
-    let mut scanner = scanner(common, args)?;
+    let mut scanner = scanner(common, args, span)?;
     let mut output = Output::stdout()?;
     let status = Status {
         counts: Counts::default(),
@@ -73,12 +74,38 @@ pub(crate) async fn run(common: &Common, args: &Read, signals: &mut Signals) -> 
     }
 }
 
-fn scanner(common: &Common, args: &Read) -> Result<Scanner, Error> {
+/// From when and until when to read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Span {
+    since: Option<SystemTime>,
+    until: Option<SystemTime>,
+}
+
+impl Span {
+    fn new(args: &Read, now: SystemTime) -> Result<Self, Failure> {
+        let since = args.since.map(|since| since.earliest(now));
+        let until = args.until.map(|until| until.latest(now));
+        if since.zip(until).is_some_and(|(since, until)| since > until) {
+            return Err(Failure::new(Exit::Usage, "`--since` is later than `--until`"));
+        }
+        Ok(Self { since, until })
+    }
+}
+
+fn scanner(common: &Common, args: &Read, span: Span) -> Result<Scanner, Error> {
     let retries = if args.read_forever { None } else { Some(RETRIES_DEFAULT) };
-    let builder = Scanner::builder(common.client_config().retry(args.retry.policy(retries)))
+    let start = match (args.offset, span.since) {
+        (Some(position), _) => Start::At(position),
+        (None, Some(time)) => Start::Time(time),
+        (None, None) => Start::Earliest,
+    };
+    let mut builder = Scanner::builder(common.client_config().retry(args.retry.policy(retries)))
         .topic(args.topic.clone())
-        .start(args.offset.map_or(Start::Earliest, Start::At))
+        .start(start)
         .follow(args.read_forever);
+    if let Some(time) = span.until {
+        builder = builder.until(time);
+    }
     match args.limit {
         0 => builder.open(),
         limit => builder.limit(limit).open(),

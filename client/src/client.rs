@@ -6,10 +6,10 @@
 //! instead of a PING, and its topics are read through to find their ends.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use logd_protocol::limits::{BATCH_BYTES_MAX, WAIT_MAX};
-use logd_protocol::{Batch, BatchError, Offset, Request, TopicInfo, TopicName};
+use logd_protocol::{Batch, BatchError, Bound, Offset, Request, TopicInfo, TopicName};
 use tokio::time::Instant;
 use tracing::debug;
 
@@ -195,6 +195,33 @@ impl Client {
         Ok(Head { next, batches })
     }
 
+    /// Finds the offset that belongs to a time of arrival, by the server's clock and in whole milliseconds.
+    ///
+    /// - [`Bound::Lower`]: where to begin. Every batch before the offset arrived before `time`, so that nothing which
+    ///   arrived at that time or later is missed from there on.
+    /// - [`Bound::Upper`]: where to end. Every batch at or behind the offset arrived after `time`, so that nothing which
+    ///   arrived until that time is missed up to there.
+    ///
+    /// The server keeps a time for about every 64 KiB, so that a lower offset can be that much too early and an upper
+    /// one that much too late; where it has lost the times of a part of the topic, by the whole part. Either is the end
+    /// of the topic where no later batch is known to have arrived. A time before 1970 is taken for 1970.
+    ///
+    /// Retention can have dropped the batch at a lower offset by the time that it is read; a [`Scanner`](crate::Scanner)
+    /// that starts at a [`Start::Time`](crate::Start::Time) asks anew then.
+    ///
+    /// # Errors
+    /// - [`Error::is_not_found`] when there is no such topic
+    /// - [`ErrorKind::Invalid`] when the server does not know `AT`, as Go logd does not
+    /// - else the error of the last attempt that the retry policy allows
+    pub async fn offset_at(
+        &mut self,
+        topic: &TopicName,
+        time: SystemTime,
+        bound: Bound,
+    ) -> Result<Offset, Error> {
+        retrying!(self, session => ask_at(session, topic, time, bound).await).map(|(offset, _)| offset)
+    }
+
     /// Lists the server's topics.
     ///
     /// # Errors
@@ -274,6 +301,24 @@ pub(crate) async fn pause(backoff: &mut Backoff, error: Error) -> Result<(), Err
     debug!(%error, ?delay, failures = backoff.failures(), "will try again");
     tokio::time::sleep(delay).await;
     Ok(())
+}
+
+/// Asks for the offset that belongs to a time, and how many batches are known to start there: 0 at the topic's end.
+pub(crate) async fn ask_at(
+    session: &mut Session,
+    topic: &TopicName,
+    time: SystemTime,
+    bound: Bound,
+) -> Result<(Offset, u64), Error> {
+    if !session.settings().has_feature(feature::TIME) {
+        let peer = session.connection().peer();
+        let text = format!("the server at `{peer}` does not know `AT`, which finds the offset of a time");
+        return Err(Error::invalid(text));
+    }
+    // Parts of a millisecond are cut off, as the server cuts them off what it compares with.
+    let since_epoch = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let time_ms = u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX);
+    session.ask_found(&Request::At { topic: topic.as_topic(), time_ms, bound }).await
 }
 
 /// Asks for batches and keeps them all.

@@ -49,7 +49,7 @@ pub use client::Client;
 pub use config::ClientConfig;
 pub use error::{AppendError, Error, ErrorKind, Outcome};
 pub use logd_protocol::{
-    Batch, BatchBuilder, BatchId, Offset, PushError, Reason, TopicName, TopicNameError, WriterId, limits,
+    Batch, BatchBuilder, BatchId, Bound, Offset, PushError, Reason, TopicName, TopicNameError, WriterId, limits,
 };
 pub use logd_statehandlers::{Position, PositionError};
 pub use retry::RetryPolicy;

@@ -31,6 +31,7 @@ pub(crate) mod feature {
     pub(crate) const TOPICS: &str = "topics";
     pub(crate) const PING: &str = "ping";
     pub(crate) const DEDUP: &str = "dedup";
+    pub(crate) const TIME: &str = "time";
 }
 
 /// A way to a server: the session that there is, or how to make one.
@@ -341,6 +342,7 @@ fn describe(request: &Request<'_>) -> String {
         Request::Read { topic, offset, .. } => format!("cannot read topic `{topic}` at offset `{offset}`"),
         Request::Tail { topic, .. } => format!("cannot read topic `{topic}` from its oldest batch"),
         Request::Head { topic } => format!("cannot find the end of topic `{topic}`"),
+        Request::At { topic, .. } => format!("cannot find the offset of a time in topic `{topic}`"),
         other => format!("`{}` failed", other.command().as_str()),
     }
 }

@@ -6,5 +6,6 @@ mod proxy;
 mod requests;
 mod scan;
 mod support;
+mod time;
 mod write;
 mod writer_faults;

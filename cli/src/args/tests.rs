@@ -86,6 +86,17 @@ fn offset_is_a_batch_or_a_message_in_it() {
 }
 
 #[test]
+fn times_begin_and_end_a_read() {
+    let read = read(&["read", "--since", "1h30m", "--until", "2026-11-24T08:00:00Z"]);
+    assert_eq!(read.since, Some(When::Ago(Duration::from_secs(5400))));
+    assert!(matches!(read.until, Some(When::At { .. })));
+    assert!(parse(&["read", "--since", "10m", "--offset", "60"]).is_err());
+    assert!(parse(&["read", "--until", "10m", "--offset", "60"]).is_ok());
+    let error = parse(&["read", "--since", "yesterday"]).unwrap_err().to_string();
+    assert!(error.contains("`2026-11-24T08:00:00Z`"), "{error}");
+}
+
+#[test]
 fn topics_are_checked() {
     assert!(parse(&["read", "--topic", "../x"]).is_err());
     assert_eq!(read(&["read", "--topic", "a.b-c_D"]).topic.as_str(), "a.b-c_D");

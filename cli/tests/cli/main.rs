@@ -7,3 +7,4 @@ mod round_trips;
 mod signals;
 mod spool;
 mod support;
+mod times;

@@ -1,12 +1,12 @@
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use logd_protocol::{Offset, Reason, TopicName};
+use logd_protocol::{Bound, Offset, Reason, TopicName};
 
 use super::Client;
 use crate::answers::Head;
 use crate::error::{ErrorKind, Outcome};
 use crate::retry::RetryPolicy;
-use crate::testing::{CONFIG, GO_CONFIG, Peer, batch, within};
+use crate::testing::{CONFIG, GO_CONFIG, Peer, TIME_CONFIG, batch, within};
 
 fn default() -> TopicName {
     TopicName::default()
@@ -24,6 +24,7 @@ fn every_future_can_be_spawned() {
     assert_send(client.read_wait(&default(), Offset::ZERO, 1, Duration::ZERO));
     assert_send(client.tail(&default(), 1));
     assert_send(client.head(&default()));
+    assert_send(client.offset_at(&default(), UNIX_EPOCH, Bound::Lower));
     assert_send(client.topics());
     assert_send(client.stats());
     assert_send(client.server_config());
@@ -110,6 +111,49 @@ async fn extensions_are_used_where_they_are_named() {
             wire.send(b"MOK 6\r\na: 1\r\n\r\n").await;
         }
     );
+}
+
+#[tokio::test]
+async fn a_time_has_a_lower_and_an_upper_offset() {
+    let peer = Peer::bind().await;
+    let mut client = Client::new(peer.config());
+    let topic = default();
+    let time = UNIX_EPOCH + Duration::from_micros(1_795_500_000_123_999);
+    let ask = async {
+        assert_eq!(client.offset_at(&topic, time, Bound::Lower).await.unwrap(), Offset::new(60));
+        assert_eq!(client.offset_at(&topic, time, Bound::Upper).await.unwrap(), Offset::new(120));
+        let ancient = UNIX_EPOCH - Duration::from_secs(1);
+        assert_eq!(client.offset_at(&topic, ancient, Bound::Lower).await.unwrap(), Offset::ZERO);
+        let error = client.offset_at(&topic, SystemTime::UNIX_EPOCH, Bound::Lower).await.unwrap_err();
+        assert!(error.is_not_found() && error.to_string().contains("topic `default`"), "{error}");
+    };
+    let ((), ()) = tokio::join!(ask, async {
+        let mut wire = peer.accept_with(TIME_CONFIG).await;
+        wire.expect(b"AT default 1795500000123\r\n").await;
+        wire.send(b"OK 60 1\r\n").await;
+        wire.expect(b"AT default 1795500000123 bound=upper\r\n").await;
+        wire.send(b"OK 120 0\r\n").await;
+        wire.expect(b"AT default 0\r\n").await;
+        wire.send(b"OK 0 1\r\n").await;
+        wire.expect(b"AT default 0\r\n").await;
+        wire.send(b"ERR not found\r\n").await;
+    });
+}
+
+#[tokio::test]
+async fn a_server_that_knows_no_times_is_told() {
+    for config in [CONFIG, GO_CONFIG] {
+        let peer = Peer::bind().await;
+        let mut client = Client::new(peer.config());
+        let topic = default();
+        let (error, wire) =
+            tokio::join!(client.offset_at(&topic, UNIX_EPOCH, Bound::Lower), peer.accept_with(config));
+        let error = error.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Invalid);
+        assert!(error.to_string().contains("does not know `AT`"), "{error}");
+        drop(client);
+        wire.closed().await;
+    }
 }
 
 #[tokio::test]

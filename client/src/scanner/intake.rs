@@ -63,6 +63,8 @@ pub(super) struct Intake {
     cursor: Option<Cursor>,
     /// How many messages are still wanted.
     wanted: u64,
+    /// The first offset that is not wanted.
+    end: Option<Offset>,
     /// What the scanner has not been handed yet.
     ready: Vec<Event>,
     events: mpsc::Sender<Vec<Event>>,
@@ -75,7 +77,7 @@ impl Intake {
         wanted: u64,
         events: mpsc::Sender<Vec<Event>>,
     ) -> Self {
-        Self { topic, batch_bytes_max, cursor: None, wanted, ready: Vec::new(), events }
+        Self { topic, batch_bytes_max, cursor: None, wanted, end: None, ready: Vec::new(), events }
     }
 
     pub(super) const fn cursor(&self) -> Option<Cursor> {
@@ -90,6 +92,17 @@ impl Intake {
     pub(super) fn begin(&mut self, position: Position) {
         self.cursor = Some(Cursor::new(position));
         self.ready.push(Event::At(position));
+    }
+
+    /// The start has turned out not to be one: it is to be found anew.
+    pub(super) fn forget_start(&mut self) {
+        self.cursor = None;
+    }
+
+    /// From this offset on nothing is wanted: batches that come all the same are not taken, and the cursor stays in
+    /// front of them.
+    pub(super) const fn set_end(&mut self, end: Option<Offset>) {
+        self.end = end;
     }
 
     /// Nothing more will come.
@@ -117,6 +130,9 @@ impl Intake {
             let taken = self.take_batch(session).await?;
             let place = cursor;
             cursor.pass(taken.bytes).ok_or_else(|| session.offset_overflow())?;
+            if self.end.is_some_and(|end| place.offset() >= end) {
+                continue;
+            }
             match taken.batch {
                 Some(Ok(batch)) => self.offer(place, cursor, &batch)?,
                 Some(Err(damage)) => self.skip_damaged(place, cursor, damage),

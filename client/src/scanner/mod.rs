@@ -13,7 +13,7 @@ mod position;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use futures::Stream;
@@ -58,6 +58,13 @@ pub enum Start {
     Latest,
     /// With the message at this position.
     At(Position),
+    /// With a message that arrived at the server about this time, so that none which arrived then or later is missed.
+    ///
+    /// The server keeps a time for about every 64 KiB: up to so much that arrived earlier comes first, and where it has
+    /// lost the times of a part of the topic, that part. It goes by the server's clock. Where nothing is known to have
+    /// arrived so late, and so for a time to come, this is the topic's end; where the topic does not exist yet and is
+    /// followed, its beginning. A server that does not know `AT`, as Go logd does not, is an error.
+    Time(SystemTime),
 }
 
 /// The settings of a [`Scanner`].
@@ -91,6 +98,20 @@ impl ScannerBuilder {
     /// Whether to wait for more at the end of the topic, and for the topic itself. Default: no, end there.
     pub const fn follow(mut self, follow: bool) -> Self {
         self.settings.follow = follow;
+        self
+    }
+
+    /// Ends behind the last message that arrived at the server until this time, by the server's clock. Default: no such
+    /// end.
+    ///
+    /// No message that arrived until then is left out. The server keeps a time for about every 64 KiB: up to so much
+    /// that arrived later comes too, and where it has lost the times of a part of the topic, that part. A server that
+    /// does not know `AT`, as Go logd does not, is an error.
+    ///
+    /// A topic that is not followed ends where it ended when the scanner began, at the latest. One that is followed ends
+    /// once a message has arrived later; where none does, a second after the time by this machine's clock.
+    pub const fn until(mut self, time: SystemTime) -> Self {
+        self.settings.until = Some(time);
         self
     }
 
@@ -200,6 +221,7 @@ impl Scanner {
         let settings = Settings {
             topic: TopicName::default(),
             start: Start::default(),
+            until: None,
             follow: false,
             read_messages: READ_MESSAGES,
             wait: WAIT_DEFAULT,
@@ -216,7 +238,8 @@ impl Scanner {
     /// - [`ErrorKind::Corrupt`] and [`ErrorKind::Gap`] for what is skipped; the next call goes on behind it
     /// - [`Error::is_not_found`] when there is no such topic, or no batch at the start, and the topic is not followed;
     ///   and when retention has dropped what comes next
-    /// - [`ErrorKind::Invalid`] when no message starts at the start
+    /// - [`ErrorKind::Invalid`] when no message starts at the start, or when the server does not know `AT` and a time
+    ///   was given
     /// - [`ErrorKind::Closed`] when the runtime that the scanner was opened in has ended
     /// - else the error of the last attempt that the retry policy allows
     ///

@@ -3,10 +3,14 @@
 //! `not found` has many meanings. Where the server knows HEAD it tells which: the end of the topic, an unknown topic,
 //! or an offset that is no batch's, or not any more. A batch can be appended between the two answers, so that they
 //! contradict each other; that is believed only when it happens several times in a row.
+//!
+//! The end that a time gives is known for good once something has arrived later. Until then the topic's end, as it was
+//! when the server was asked, takes its place: when reading has come there, the server is asked again, and where there
+//! is nothing new a single batch is waited for, so that no more than that one comes too late.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use logd_protocol::{Offset, Reason, Request, TopicName};
+use logd_protocol::{Bound, Offset, Reason, Request, TopicName};
 use logd_statehandlers::Position;
 use tokio::time::{Instant, sleep};
 use tracing::warn;
@@ -15,18 +19,23 @@ use super::Start;
 use super::intake::{Event, Intake, Stop};
 use super::position::Cursor;
 use crate::answers::Head;
-use crate::client::{Client, pause};
+use crate::client::{Client, ask_at, pause};
 use crate::error::{Error, ErrorKind};
 use crate::session::{Link, feature};
 
 /// How often in a row `not found` and HEAD can contradict each other.
 const CONTRADICTIONS_MAX: u32 = 3;
 
+/// How long after a time a topic that goes on being silent is followed. What arrived in time can be seen only when it
+/// is stored, and the server's clock can be a little behind this one.
+const LATE_MAX: Duration = Duration::from_secs(1);
+
 /// The settings of a scanner that its task needs.
 #[derive(Debug, Clone)]
 pub(super) struct Settings {
     pub(super) topic: TopicName,
     pub(super) start: Start,
+    pub(super) until: Option<SystemTime>,
     pub(super) follow: bool,
     pub(super) read_messages: u64,
     pub(super) wait: Duration,
@@ -41,6 +50,16 @@ enum Progress {
     Ask,
     /// There is nothing now.
     Nothing,
+    /// There is nothing more that is wanted.
+    End,
+}
+
+/// Where the time that reading goes on until is in the topic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct End {
+    offset: Offset,
+    /// Whether nothing that comes later can change it.
+    is_final: bool,
 }
 
 /// Everything that the task owns.
@@ -51,6 +70,10 @@ pub(super) struct Poller {
     intake: Intake,
     /// How often in a row the server has contradicted itself.
     contradictions: u32,
+    /// Where a time was found to begin.
+    start_of_time: Option<Cursor>,
+    /// Where the time found last, that reading goes on until, is.
+    end: Option<End>,
     /// Where an answer has broken off last.
     broken_at: Option<Offset>,
     /// Whether it has been said that the position is beyond the topic's end.
@@ -59,7 +82,16 @@ pub(super) struct Poller {
 
 impl Poller {
     pub(super) const fn new(link: Link, settings: Settings, intake: Intake) -> Self {
-        Self { link, settings, intake, contradictions: 0, broken_at: None, beyond_end_told: false }
+        Self {
+            link,
+            settings,
+            intake,
+            contradictions: 0,
+            start_of_time: None,
+            end: None,
+            broken_at: None,
+            beyond_end_told: false,
+        }
     }
 
     /// Polls to the end.
@@ -89,6 +121,7 @@ impl Poller {
             }
             match polled {
                 Ok(Progress::Ask) => {}
+                Ok(Progress::End) => return Ok(()),
                 Ok(Progress::Nothing) if !self.settings.follow => return Ok(()),
                 // A server that can wait has done so already.
                 Ok(Progress::Nothing) if asked.elapsed() >= self.settings.poll_interval => {}
@@ -102,17 +135,36 @@ impl Poller {
 
     /// Asks once, and takes the batches of the answer.
     async fn poll(&mut self) -> Result<Progress, Stop> {
-        if self.intake.cursor().is_none() && self.settings.start == Start::Latest {
-            self.begin_at_end().await?;
-            return Ok(Progress::Ask);
+        match self.settings.start {
+            Start::Latest if self.intake.cursor().is_none() => {
+                self.begin_at_end().await?;
+                return Ok(Progress::Ask);
+            }
+            Start::Time(time) if self.intake.cursor().is_none() => {
+                self.begin_at_time(time).await?;
+                return Ok(Progress::Ask);
+            }
+            _ => {}
+        }
+        let (mut messages_max, mut wait) = (self.settings.read_messages, self.settings.wait);
+        if let Some(until) = self.settings.until
+            && self.is_end_due()
+        {
+            if self.find_end_of_time(until).await? {
+                return Ok(Progress::End);
+            }
+            if self.is_end_due() {
+                messages_max = 1;
+                wait = wait.min(time_left(until, SystemTime::now()));
+            }
         }
         let session = self.link.ready().await?;
         let topic = self.settings.topic.as_topic();
-        let messages = self.settings.read_messages.min(self.intake.wanted());
+        let messages = messages_max.min(self.intake.wanted());
         let can_wait = self.settings.follow && session.settings().has_feature(feature::WAIT);
         let request = match self.intake.cursor() {
             Some(cursor) => {
-                let wait = can_wait.then_some(self.settings.wait);
+                let wait = can_wait.then_some(wait);
                 Request::Read { topic, offset: cursor.offset(), messages, wait }
             }
             None => Request::Tail { topic, messages },
@@ -163,6 +215,49 @@ impl Poller {
         Ok(())
     }
 
+    /// Finds out where `time` is, and begins there.
+    async fn begin_at_time(&mut self, time: SystemTime) -> Result<(), Stop> {
+        let session = self.link.ready().await?;
+        match ask_at(session, &self.settings.topic, time, Bound::Lower).await {
+            Ok((offset, _)) => {
+                self.intake.begin(Position::at(offset));
+                self.start_of_time = self.intake.cursor();
+            }
+            // Whatever is the first batch of a topic that does not exist yet, it comes later than now.
+            Err(error) if error.is_not_found() && self.settings.follow => {
+                self.settings.start = Start::Earliest;
+            }
+            Err(error) => return Err(error.into()),
+        }
+        Ok(())
+    }
+
+    /// Whether reading has come to where the end was found last, or it was not found yet.
+    fn is_end_due(&self) -> bool {
+        self.end.is_none_or(|end| self.intake.cursor().is_some_and(|cursor| cursor.offset() >= end.offset))
+    }
+
+    /// Finds out where `until` is, and whether reading is over.
+    async fn find_end_of_time(&mut self, until: SystemTime) -> Result<bool, Stop> {
+        if self.end.is_some_and(|end| end.is_final) {
+            return Ok(true);
+        }
+        // Before asking: what comes after the answer has arrived after this.
+        let has_passed = time_left(until, SystemTime::now()).is_zero();
+        let follow = self.settings.follow;
+        let session = self.link.ready().await?;
+        match ask_at(session, &self.settings.topic, until, Bound::Upper).await {
+            Ok((offset, batches)) => self.end = Some(End { offset, is_final: batches > 0 || !follow }),
+            Err(error) if error.is_not_found() && follow => return Ok(has_passed),
+            Err(error) => return Err(error.into()),
+        }
+        let is_over = self.is_end_due() && (has_passed || self.end.is_some_and(|end| end.is_final));
+        // At an end that is not the last one, the next batch is wanted.
+        let end = self.end.filter(|_| is_over || !self.is_end_due());
+        self.intake.set_end(end.map(|end| end.offset));
+        Ok(is_over)
+    }
+
     /// The end of the topic. A server that does not know HEAD has the topic read through for that.
     async fn find_end(&mut self) -> Result<Head, Error> {
         let session = self.link.ready().await?;
@@ -204,6 +299,10 @@ impl Poller {
             None | Some(_) => {
                 self.contradictions += 1;
                 if self.contradictions < CONTRADICTIONS_MAX {
+                    if self.intake.cursor() == self.start_of_time {
+                        // Retention can have dropped it since; then a later one is it.
+                        self.intake.forget_start();
+                    }
                     Ok(Progress::Ask)
                 } else {
                     Err(not_found.into())
@@ -219,4 +318,10 @@ impl Poller {
             warn!(%topic, %position, %end, "the position is beyond the end of the topic; waiting for it to get there");
         }
     }
+}
+
+/// How long it is until nothing more that arrived by `until` can turn up, however little comes.
+fn time_left(until: SystemTime, now: SystemTime) -> Duration {
+    let last = until.checked_add(LATE_MAX).unwrap_or(until);
+    last.duration_since(now).unwrap_or_default()
 }

@@ -85,6 +85,7 @@ async fn an_unknown_topic_is_an_error_and_an_empty_one_is_empty() {
                         refuse(&mut wire, "READ default 0 10000").await;
                     }
                     Start::Latest => {}
+                    Start::Time(_) => unreachable!("times have tests of their own"),
                     Start::At(_) => refuse(&mut wire, "READ default 0 10000").await,
                 }
                 if known {

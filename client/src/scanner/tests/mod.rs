@@ -2,6 +2,7 @@
 
 mod ends;
 mod stream;
+mod times;
 
 use std::time::Duration;
 
