@@ -10,7 +10,9 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use logd_client::{Batch, Client, Offset, Outcome, Spool, SpoolError, SpoolKey, SpoolListing, Spooled};
+use logd_client::{
+    Aside, Batch, Client, Offset, Outcome, Spool, SpoolError, SpoolKey, SpoolListing, Spooled,
+};
 
 use crate::args::{Common, SpoolCommand};
 use crate::connect::connect;
@@ -28,7 +30,11 @@ pub(crate) async fn run(
             let list = async move {
                 let listing = blocking(move || Spool::list(&dir)).await?;
                 print(table(&listing).as_bytes()).await?;
-                Ok(if listing.damaged.is_empty() { Exit::Success } else { Exit::Damaged })
+                Ok(if listing.damaged.is_empty() && listing.aside.is_empty() {
+                    Exit::Success
+                } else {
+                    Exit::Damaged
+                })
             };
             signals.unless(list).await
         }
@@ -89,7 +95,7 @@ async fn send(
             Ok(Some(spooled)) => spooled,
             Ok(None) => return Ok(exit),
             Err(error @ SpoolError::Damaged { key, .. }) => {
-                spool.set_aside(key)?;
+                spool.set_aside(key, Aside::Damaged)?;
                 complain(&error);
                 exit = Exit::Damaged;
                 continue;
@@ -144,12 +150,18 @@ fn table(listing: &SpoolListing) -> String {
         let (key, topic) = (batch.key.to_string(), batch.topic.as_str());
         let _ = writeln!(text, "{key}  {topic:<width$}  {:>8}  {:>8}", batch.messages, batch.bytes);
     }
+    let name = |path: &Path| path.file_name().unwrap_or(path.as_os_str()).display().to_string();
     for (path, damage) in &listing.damaged {
-        let name = path.file_name().unwrap_or(path.as_os_str()).display();
-        let _ = match damage {
-            Some(damage) => writeln!(text, "{name}  damaged: {damage}"),
-            None => writeln!(text, "{name}  damaged, set aside"),
+        let _ = writeln!(text, "{}  damaged: {damage}", name(path));
+    }
+    for (path, why) in &listing.aside {
+        let why = match why {
+            Aside::Damaged => "damaged",
+            Aside::Refused => "refused by the server",
+            Aside::Unknown => "may be in the topic already",
+            _ => "not to be sent",
         };
+        let _ = writeln!(text, "{}  set aside: {why}", name(path));
     }
     text
 }

@@ -38,6 +38,10 @@ pub enum ErrorKind {
     Invalid,
     /// The handle was closed.
     Closed,
+    /// The batch is in the writer's spool, on the disk, and is sent from there.
+    Spooled,
+    /// Reading or writing the spool failed.
+    Spool,
 }
 
 /// A failed request. Cloning it is cheap.

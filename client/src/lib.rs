@@ -27,14 +27,19 @@
 //! # }
 //! ```
 //!
-//! The crate needs a tokio runtime with its network and time drivers enabled. It speaks to logd and to Go logd 0.3.2.
+//! The crate needs a tokio runtime with its network and time drivers enabled; but a [`Writer`] can have a thread of its
+//! own, and [`blocking`] is for programs without a runtime. [`Writer::io`] takes an application's log, see
+//! [`LineWriter`]. It speaks to logd and to Go logd 0.3.2.
 
 mod answers;
 mod backlog;
+pub mod blocking;
 mod client;
 mod config;
 mod connection;
 mod error;
+mod own_thread;
+mod park;
 mod retry;
 mod scanner;
 mod session;
@@ -44,17 +49,22 @@ mod testing;
 mod writer;
 
 pub use answers::{Batches, Head, ServerSettings, TopicSummary};
-pub use backlog::{FailedBatch, FlushError};
+pub use backlog::{FailedBatch, FlushError, WhenFull};
 pub use client::Client;
 pub use config::ClientConfig;
 pub use error::{AppendError, Error, ErrorKind, Outcome};
 pub use logd_protocol::{
-    Batch, BatchBuilder, BatchId, Bound, Offset, PushError, Reason, TopicName, TopicNameError, WriterId, limits,
+    Batch, BatchBuilder, BatchId, Bound, Offset, PushError, Reason, TopicName, TopicNameError, WriterId,
+    limits,
 };
 pub use logd_statehandlers::{Position, PositionError};
 pub use retry::RetryPolicy;
 pub use scanner::{Message, Scanner, ScannerBuilder, Start};
 pub use spool::{
-    Damage, DamagedFile, ListedBatch, Spool, SpoolError, SpoolFindings, SpoolKey, SpoolListing, Spooled,
+    Aside, Damage, DamagedFile, ListedBatch, Spool, SpoolError, SpoolFindings, SpoolKey, SpoolListing,
+    Spooled,
 };
-pub use writer::{Delivery, Receipt, UnknownOutcome, WriteError, Writer, WriterBuilder};
+pub use writer::{
+    Backlog, Delivery, Dropped, ErrorHandler, LineWriter, Receipt, StatePusher, TaskRuntime, UnknownOutcome,
+    WhenAway, WhenFailed, WriteError, Writer, WriterBuilder, WriterEvent, WriterStats,
+};

@@ -19,6 +19,9 @@ pub(crate) const CONFIG: &[u8] = b"Host: 127.0.0.1:1774\r\nTimeout: 15s\r\nIdleT
 /// The same of a server that knows identities.
 pub(crate) const DEDUP_CONFIG: &[u8] = b"Host: 127.0.0.1:1774\r\nTimeout: 15s\r\nIdleTimeout: 30s\r\nMaxBatchSize: 65536\r\nVersion: 0.1.0\r\nFeatures: dedup wait head topics ping\r\n";
 
+/// The same of a server that knows times.
+pub(crate) const TIME_CONFIG: &[u8] = b"Host: 127.0.0.1:1774\r\nTimeout: 15s\r\nIdleTimeout: 30s\r\nMaxBatchSize: 65536\r\nVersion: 0.1.0\r\nFeatures: wait head topics ping time\r\n";
+
 /// The longest that any step of a test takes; a test that needs it has failed.
 const STEP_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -30,6 +33,11 @@ pub(crate) struct Peer {
 impl Peer {
     pub(crate) async fn bind() -> Self {
         Self { listener: TcpListener::bind("127.0.0.1:0").await.unwrap() }
+    }
+
+    /// A peer at this listener.
+    pub(crate) const fn of(listener: TcpListener) -> Self {
+        Self { listener }
     }
 
     /// Settings for this peer: short waits, two quick retries.
@@ -88,6 +96,19 @@ impl Wire {
             }
             let count = within("a batch", self.stream.read_buf(&mut self.input)).await.unwrap();
             assert_ne!(count, 0, "the client closed the connection in the middle of a batch");
+        }
+    }
+
+    /// The next line, without its end; `None` when the client has closed the connection.
+    pub(crate) async fn line(&mut self) -> Option<String> {
+        loop {
+            if let Some(end) = self.input.iter().position(|byte| *byte == b'\n') {
+                let line = self.input.split_to(end + 1);
+                return Some(String::from_utf8_lossy(&line).trim_end().to_owned());
+            }
+            if within("a line", self.stream.read_buf(&mut self.input)).await.unwrap_or(0) == 0 {
+                return None;
+            }
         }
     }
 

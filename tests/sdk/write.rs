@@ -15,9 +15,10 @@ async fn messages_of_every_length_come_back() {
     let WriteError::TooLong { bytes_max, .. } = writer.write(&vec![b'x'; 65536]).await.unwrap_err() else {
         panic!("a message of the size of a batch was taken");
     };
-    assert_eq!(
-        writer.write(&vec![b'x'; bytes_max + 1]).await,
-        Err(WriteError::TooLong { bytes: bytes_max + 1, bytes_max })
+    let error = writer.write(&vec![b'x'; bytes_max + 1]).await.unwrap_err();
+    assert!(
+        matches!(error, WriteError::TooLong { bytes, bytes_max: told } if (bytes, told) == (bytes_max + 1, bytes_max)),
+        "{error}"
     );
     let texts = [String::new(), "x".repeat(bytes_max), "\r\nMSG 1\r\n".into(), String::new()];
     for text in &texts {

@@ -18,8 +18,6 @@ use super::error::{Damage, SpoolError};
 const BATCH: &str = ".batch";
 /// Behind the name of a batch that is being written.
 const NEW: &str = ".new";
-/// Behind the name of a batch that is no longer whole.
-const DAMAGED: &str = ".damaged";
 /// The name of the file that the holder of the directory has locked.
 const LOCK: &str = ".lock";
 /// Digits of a run or a number in a name: as many as the largest has, so that names sort as the numbers do.
@@ -56,9 +54,9 @@ impl SpoolKey {
         dir.join(format!("{self}{BATCH}{NEW}"))
     }
 
-    /// The file that keeps what is left of a damaged batch.
-    pub(super) fn path_damaged(self, dir: &Path) -> PathBuf {
-        dir.join(format!("{self}{BATCH}{DAMAGED}"))
+    /// The file that keeps what is not sent any more.
+    pub(super) fn path_aside(self, dir: &Path, why: Aside) -> PathBuf {
+        dir.join(format!("{self}{BATCH}{}", why.suffix()))
     }
 }
 
@@ -67,30 +65,59 @@ fn parse_digits(text: &str) -> Option<u64> {
     text.parse().ok().filter(|_| is_number)
 }
 
+/// Why a batch is set aside, and not sent any more. The file's name ends in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Aside {
+    /// `.damaged`: it is no longer whole.
+    Damaged,
+    /// `.refused`: the server will never take it as it is.
+    Refused,
+    /// `.unknown`: it was sent, may be in the topic, and the server could not tell it from another one.
+    Unknown,
+}
+
+impl Aside {
+    const ALL: [Self; 3] = [Self::Damaged, Self::Refused, Self::Unknown];
+
+    const fn suffix(self) -> &'static str {
+        match self {
+            Self::Damaged => ".damaged",
+            Self::Refused => ".refused",
+            Self::Unknown => ".unknown",
+        }
+    }
+}
+
 /// What a name in the directory says; `None` of [`Name::parse`] for a name that is none of the spool's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Name {
     Batch(SpoolKey),
     New(SpoolKey),
-    Damaged(SpoolKey),
+    Aside(SpoolKey, Aside),
 }
 
 impl Name {
     pub(super) const fn key(self) -> SpoolKey {
         match self {
-            Self::Batch(key) | Self::New(key) | Self::Damaged(key) => key,
+            Self::Batch(key) | Self::New(key) | Self::Aside(key, _) => key,
         }
     }
 
     pub(super) fn parse(name: &str) -> Option<Self> {
-        let (stem, kind): (_, fn(SpoolKey) -> Self) = if let Some(stem) = name.strip_suffix(NEW) {
-            (stem, Self::New)
-        } else if let Some(stem) = name.strip_suffix(DAMAGED) {
-            (stem, Self::Damaged)
-        } else {
-            (name, Self::Batch)
-        };
-        stem.strip_suffix(BATCH).and_then(SpoolKey::parse).map(kind)
+        if let Some(stem) = name.strip_suffix(NEW) {
+            return Self::key_of(stem).map(Self::New);
+        }
+        for why in Aside::ALL {
+            if let Some(stem) = name.strip_suffix(why.suffix()) {
+                return Self::key_of(stem).map(|key| Self::Aside(key, why));
+            }
+        }
+        Self::key_of(name).map(Self::Batch)
+    }
+
+    fn key_of(name: &str) -> Option<SpoolKey> {
+        name.strip_suffix(BATCH).and_then(SpoolKey::parse)
     }
 }
 

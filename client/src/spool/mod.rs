@@ -4,7 +4,8 @@
 //! sort by age. The file's bytes are the batch's bytes as they are sent, and nothing else: a server takes them from
 //! `nc` as they are. A run is the time from one [`Spool::open`] to the end of its handle; the number is the caller's.
 //! `.lock` is locked for as long as a handle is there. `….batch.new` is a batch being written, `….batch.damaged` what
-//! is left of one that is no longer whole; it is never touched again. Files of other names are left alone.
+//! is left of one that is no longer whole, `….batch.refused` one that the server will not take, `….batch.unknown` one that
+//! may be in the topic already; these are never touched again. Files of other names are left alone.
 //!
 //! What survives, step by step of [`Spool::put_all`]:
 //!
@@ -34,7 +35,7 @@ use logd_protocol::{Batch, TopicName};
 
 pub use self::error::{Damage, SpoolError};
 use self::file::Name;
-pub use self::file::SpoolKey;
+pub use self::file::{Aside, SpoolKey};
 
 /// Batches kept in a directory, oldest first, by the one process that holds it.
 ///
@@ -146,7 +147,7 @@ impl Spool {
         let mut findings = SpoolFindings::default();
         for name in names {
             match *name {
-                Name::Damaged(_) => {}
+                Name::Aside(..) => {}
                 Name::New(key) => {
                     file::remove(&key.path_new(&self.dir))?;
                     findings.unfinished += 1;
@@ -154,7 +155,7 @@ impl Spool {
                 Name::Batch(key) => match file::read(&key.path(&self.dir))? {
                     Ok(batch) => self.note(key, Kept::of(&batch)),
                     Err(damage) => {
-                        let path = key.path_damaged(&self.dir);
+                        let path = key.path_aside(&self.dir, Aside::Damaged);
                         file::rename(&key.path(&self.dir), &path)?;
                         findings.damaged.push(DamagedFile { path, damage });
                     }
@@ -258,11 +259,7 @@ impl Spool {
     ///   [set aside](Spool::set_aside)
     /// - [`SpoolError::Io`] when it cannot be read
     pub fn first(&self) -> Result<Option<Spooled>, SpoolError> {
-        let Some(key) = self.first_key() else { return Ok(None) };
-        match file::read(&key.path(&self.dir))? {
-            Ok(batch) => Ok(Some(Spooled { batch, key })),
-            Err(damage) => Err(SpoolError::Damaged { key, damage }),
-        }
+        Ok(self.oldest(1, 0)?.pop())
     }
 
     /// Removes a batch, for good when this has returned `Ok`. One that is not there is no failure.
@@ -279,6 +276,42 @@ impl Spool {
         file::sync_dir(&self.dir)
     }
 
+    /// Reads the oldest batches, at most `count` of them, and no more than have `bytes_max` bytes together unless the first
+    /// alone has. They stay until they are removed.
+    ///
+    /// # Errors
+    /// As [`Spool::first`], about the oldest. Before another one that is damaged it stops.
+    pub fn oldest(&self, count: usize, bytes_max: u64) -> Result<Vec<Spooled>, SpoolError> {
+        let mut oldest = Vec::new();
+        let mut bytes = 0_u64;
+        for (&key, kept) in self.kept.iter().take(count) {
+            bytes = bytes.saturating_add(kept.bytes);
+            if !oldest.is_empty() && bytes > bytes_max {
+                break;
+            }
+            match file::read(&key.path(&self.dir))? {
+                Ok(batch) => oldest.push(Spooled { batch, key }),
+                Err(damage) if oldest.is_empty() => return Err(SpoolError::Damaged { key, damage }),
+                Err(_) => break,
+            }
+        }
+        Ok(oldest)
+    }
+
+    /// Removes these batches, as [`Spool::remove`] does each, with one sync for all.
+    ///
+    /// # Errors
+    /// As [`Spool::remove`]; the batches before the one that it names are gone then.
+    pub fn remove_all(&mut self, keys: &[SpoolKey]) -> Result<(), SpoolError> {
+        for key in keys.iter().copied() {
+            if self.kept.contains_key(&key) {
+                file::remove(&key.path(&self.dir))?;
+                self.forget(key);
+            }
+        }
+        file::sync_dir(&self.dir)
+    }
+
     /// Removes every batch, for good when this has returned `Ok`. Damaged files stay.
     ///
     /// # Errors
@@ -291,17 +324,18 @@ impl Spool {
         file::sync_dir(&self.dir)
     }
 
-    /// Renames a batch that [`Spool::first`] found damaged, so that the next one is first. It is never deleted.
+    /// Renames a batch, so that the next one is first, and it is not sent any more. It is never deleted: giving the file
+    /// its old name back, while no process has the directory, has it sent again.
     ///
     /// Returns where it is now; `None` where there is nothing to be renamed.
     ///
     /// # Errors
     /// [`SpoolError::Io`] when it cannot be renamed, or the directory cannot be synced.
-    pub fn set_aside(&mut self, key: SpoolKey) -> Result<Option<PathBuf>, SpoolError> {
+    pub fn set_aside(&mut self, key: SpoolKey, why: Aside) -> Result<Option<PathBuf>, SpoolError> {
         if !self.kept.contains_key(&key) {
             return Ok(None);
         }
-        let (path, aside) = (key.path(&self.dir), key.path_damaged(&self.dir));
+        let (path, aside) = (key.path(&self.dir), key.path_aside(&self.dir, why));
         let is_there = path.symlink_metadata().is_ok();
         if is_there {
             file::rename(&path, &aside)?;
@@ -314,6 +348,11 @@ impl Spool {
     /// The key that a batch put under `number` by this handle has.
     pub const fn key(&self, number: u64) -> SpoolKey {
         SpoolKey { run: self.run, number }
+    }
+
+    /// How many bytes more there is room for.
+    pub const fn bytes_left(&self) -> u64 {
+        self.bytes_max.saturating_sub(self.bytes)
     }
 
     /// The key of the oldest batch; `None` when there is none.
@@ -366,8 +405,10 @@ impl Spool {
 pub struct SpoolListing {
     /// The whole batches, oldest first.
     pub batches: Vec<ListedBatch>,
-    /// The files that are no whole batches, oldest first; `None` for those that were set aside earlier.
-    pub damaged: Vec<(PathBuf, Option<Damage>)>,
+    /// The files that should be whole batches and are not, oldest first.
+    pub damaged: Vec<(PathBuf, Damage)>,
+    /// The files that were set aside earlier, oldest first.
+    pub aside: Vec<(PathBuf, Aside)>,
 }
 
 /// A batch in a [`SpoolListing`].
@@ -396,7 +437,7 @@ impl Spool {
         for name in file::names(dir)? {
             match name {
                 Name::New(_) => {}
-                Name::Damaged(key) => listing.damaged.push((key.path_damaged(dir), None)),
+                Name::Aside(key, why) => listing.aside.push((key.path_aside(dir, why), why)),
                 Name::Batch(key) => match file::read(&key.path(dir))? {
                     Ok(batch) => {
                         let Kept { bytes, messages } = Kept::of(&batch);
@@ -404,12 +445,13 @@ impl Spool {
                     }
                     // Its owner has removed it meanwhile.
                     Err(Damage::Gone) => {}
-                    Err(damage) => listing.damaged.push((key.path(dir), Some(damage))),
+                    Err(damage) => listing.damaged.push((key.path(dir), damage)),
                 },
             }
         }
         listing.batches.sort_unstable_by_key(|batch| batch.key);
         listing.damaged.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+        listing.aside.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
         Ok(listing)
     }
 }

@@ -255,7 +255,7 @@ fn batch_damaged_while_open_is_set_aside_on_request() {
     for (number, gone, expected) in [(1, false, Some(aside)), (2, true, None)] {
         let Err(SpoolError::Damaged { key, damage }) = spool.first() else { panic!("damage was not found") };
         assert_eq!((key.number, damage == Damage::Gone), (number, gone));
-        assert_eq!(spool.set_aside(key).unwrap(), expected);
+        assert_eq!(spool.set_aside(key, Aside::Damaged).unwrap(), expected);
     }
     assert_eq!(drain(&mut spool), [(1, 3, other)]);
 }
@@ -309,7 +309,8 @@ fn listing_needs_no_lock_and_changes_nothing() {
         bytes: batch.bytes().len() as u64,
     };
     assert_eq!(listing.batches, [listed(1), listed(2)]);
-    assert_eq!(listing.damaged, [(cut, Some(Damage::Truncated { bytes: 0 })), (old, None)]);
+    assert_eq!(listing.damaged, [(cut, Damage::Truncated { bytes: 0 })]);
+    assert_eq!(listing.aside, [(old, Aside::Damaged)]);
     assert_eq!(names(folder.path()), before);
 }
 

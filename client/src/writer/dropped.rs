@@ -1,41 +1,63 @@
 //! What was dropped because there was no room for it, until the log itself says so.
 
-/// Counts of dropped messages.
-#[derive(Debug, Default)]
-pub(super) struct Dropped {
-    /// Since the last notice.
-    messages: u64,
-    bytes: u64,
-    /// All before it.
-    announced: u64,
+use std::fmt;
+use std::sync::Arc;
+
+/// Messages that were dropped and are not in the topic, as its next message says.
+///
+/// Its text is `logd-writer: 12 messages with 345 bytes were dropped: there was no room for them`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Dropped {
+    /// How many messages.
+    pub messages: u64,
+    /// How many bytes they had.
+    pub bytes: u64,
+}
+
+impl fmt::Display for Dropped {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { messages, bytes } = self;
+        write!(
+            formatter,
+            "logd-writer: {messages} messages with {bytes} bytes were dropped: there was no room for them"
+        )
+    }
 }
 
 impl Dropped {
-    /// Counts a message of so many bytes.
-    pub(super) const fn add(&mut self, bytes: usize) {
-        self.messages = self.messages.saturating_add(1);
-        self.bytes = self.bytes.saturating_add(bytes as u64);
+    /// Counts so many messages.
+    pub(super) const fn add(&mut self, messages: u64, bytes: u64) {
+        self.messages = self.messages.saturating_add(messages);
+        self.bytes = self.bytes.saturating_add(bytes);
+    }
+}
+
+/// Makes a message.
+type Text = dyn Fn(&Dropped) -> Option<Vec<u8>> + Send + Sync;
+
+/// How the message is made that tells of dropped ones.
+#[derive(Clone)]
+pub(super) struct Notice(Arc<Text>);
+
+impl Notice {
+    pub(super) fn new(text: impl Fn(&Dropped) -> Option<Vec<u8>> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(text))
     }
 
-    /// What the log has to say; `None` when nothing was dropped since it was said last.
-    pub(super) fn notice(&self) -> Option<String> {
-        let Self { messages, bytes, .. } = self;
-        (*messages > 0).then(|| {
-            format!(
-                "logd-writer: {messages} messages with {bytes} bytes were dropped: there was no room for them"
-            )
-        })
+    /// The message; `None` where there shall be none.
+    pub(super) fn text(&self, dropped: &Dropped) -> Option<Vec<u8>> {
+        (self.0)(dropped)
     }
+}
 
-    /// The log says it now.
-    pub(super) const fn announced(&mut self) {
-        self.announced = self.total();
-        self.messages = 0;
-        self.bytes = 0;
+impl Default for Notice {
+    fn default() -> Self {
+        Self::new(|dropped| Some(dropped.to_string().into_bytes()))
     }
+}
 
-    /// All that were ever dropped.
-    pub(super) const fn total(&self) -> u64 {
-        self.announced.saturating_add(self.messages)
+impl fmt::Debug for Notice {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Notice")
     }
 }

@@ -55,6 +55,11 @@ impl OpenBatch {
         self.message_bytes_max
     }
 
+    /// When the first message came.
+    pub(super) const fn since(&self) -> Instant {
+        self.since
+    }
+
     pub(super) const fn is_empty(&self) -> bool {
         self.builder.is_empty()
     }

@@ -1,45 +1,28 @@
-//! What a writer's handles and its task share.
+//! What a writer holds, and what every change of it means for the counts and for those who wait. Pure but for the
+//! promises it keeps: nothing is sent, written or logged here.
 //!
-//! - Batches are numbered in the order in which they are sealed, and settled (acknowledged or failed) in that order.
-//!   So "everything up to here" is one number, which is what a flush waits for.
-//! - The bytes of everything that is not acknowledged, the backlog included, stay within `buffer_bytes`; only a batch
-//!   that is handed in again can go beyond.
-//! - The lock is never held while something is waited for.
-//! - Once the task has ended, whatever was not acknowledged is in the backlog.
+//! - Every message is in one place: the open batch, a sealed one, the backlog, the spool, or gone one way or the other.
+//!   [`WriterStats`] counts them all.
+//! - Once the task has ended, whatever was not acknowledged is in the spool or in the backlog.
 
-use std::collections::VecDeque;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::path::Path;
+use std::sync::Arc;
 
 use logd_protocol::{Batch, Offset, TopicName, framed_bytes};
-use tokio::sync::{Notify, oneshot, watch};
-use tokio::time::{Instant, timeout};
-use tracing::{error, warn};
+use tokio::sync::oneshot;
+use tokio::time::Instant;
 
-use super::WriteError;
-use super::delivery::{Delivery, Fate, Promise, promise};
+use super::delivery::{Fate, Promise, promise};
 use super::dropped::Dropped;
 use super::fill::{OpenBatch, Pushed, random_writer};
 use super::limits::Limits;
-use super::waiting::{Patience, Promised, Waiting};
-use crate::backlog::{Backlog, FailedBatch, Failures, FlushError};
+use super::queue::{Numbered, Queue};
+use super::stats::WriterStats;
+use crate::backlog::{FailedBatch, FailedBatches, Failures};
 use crate::error::{AppendError, Error, ErrorKind, Outcome};
 
-/// What the task can do next.
-#[derive(Debug)]
-pub(super) enum Next {
-    /// Send this batch.
-    Send(Batch),
-    /// Wait until then, or for news.
-    Wait(Instant),
-    /// Wait for news.
-    Idle,
-    /// Nothing is left, and nothing can come any more.
-    End,
-}
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
+pub(super) enum Phase {
     Open,
     /// No more messages are taken; those that are there are still sent.
     Closing,
@@ -47,423 +30,187 @@ enum Phase {
     Ended,
 }
 
-/// A flush that has begun.
-enum Flush {
-    /// Everything is settled already.
-    Settled(Failures),
-    /// It is told what failed once everything is settled.
-    Waits(oneshot::Receiver<Failures>),
+/// What became of a batch.
+#[derive(Debug)]
+pub(super) enum Settled {
+    Acknowledged(Offset),
+    Failed(FailedBatch),
+    /// It is in the spool, because of the error where it was not only to make room.
+    Spooled(Option<AppendError>),
+    /// It is in a file of the spool that is not sent.
+    Aside(FailedBatch),
 }
+
+/// What a flush is told: what failed, how many messages are in the spool, and why.
+pub(super) type Flushed = (Failures, u64, Option<Error>);
 
 /// A flush that waits.
 #[derive(Debug)]
 struct Waiter {
-    /// How many batches must be settled.
+    /// The number of the last batch that must be settled.
     target: u64,
     failures: Failures,
-    done: oneshot::Sender<Failures>,
+    done: oneshot::Sender<Flushed>,
 }
 
-/// A batch and the one promise for all of its messages whose senders wait.
-#[derive(Debug)]
-struct Sealed {
-    batch: Batch,
-    promise: Option<Promise>,
+/// What is known of the spool.
+#[derive(Debug, Clone)]
+pub(super) struct SpoolState {
+    pub(super) dir: Arc<Path>,
+    pub(super) batches: u64,
+    pub(super) messages: u64,
+    pub(super) bytes: u64,
+    pub(super) bytes_max: u64,
 }
 
 #[derive(Debug)]
-struct State {
-    phase: Phase,
+pub(super) struct State {
+    pub(super) phase: Phase,
     /// Whether no handle is left.
-    abandoned: bool,
-    open: OpenBatch,
+    pub(super) abandoned: bool,
+    pub(super) open: OpenBatch,
     /// What was promised about the messages of the open batch.
     promised: Option<(Promise, Fate)>,
-    sealed: VecDeque<Sealed>,
-    /// What the task has taken and not settled, oldest first.
-    in_flight: VecDeque<Sealed>,
-    /// How many batches have ever been sealed.
-    sealed_count: u64,
-    /// How many of them have been settled.
-    settled_count: u64,
+    pub(super) queue: Queue,
     /// The bytes of the framed messages that are open, sealed or in flight.
-    bytes: usize,
-    /// How many messages are open, sealed or in flight.
-    messages: u64,
-    backlog: Backlog,
-    dropped: Dropped,
+    pub(super) bytes: usize,
+    pub(super) backlog: FailedBatches,
+    pub(super) spool: Option<SpoolState>,
+    /// Whether the spool took nothing when it was last given something.
+    pub(super) is_spool_broken: bool,
+    /// Why batches went into the spool last.
+    spooled_why: Option<Error>,
+    /// Why the server could not be reached; `None` when a batch was acknowledged since.
+    pub(super) away: Option<Error>,
+    /// When the buffer was empty, or a batch was acknowledged, for the last time.
+    pub(super) progress: Instant,
+    /// Whether a message has waited for so long that room shall be made for it.
+    pub(super) pressed: bool,
+    /// What the log is to say next.
+    pub(super) dropped: Dropped,
+    pub(super) stats: WriterStats,
     waiters: Vec<Waiter>,
 }
 
-/// The state, and how the parties wake each other.
-#[derive(Debug)]
-pub(super) struct Shared {
-    topic: TopicName,
-    limits: Limits,
-    state: Mutex<State>,
-    /// There may be something for the task to do.
-    work: Notify,
-    /// No handle is left.
-    abandoned: Notify,
-    /// There may be room for the message whose turn it is.
-    room: Notify,
-    /// Whose turn it is to wait for room. Fair, so that no long message waits for ever while short ones pass.
-    turn: tokio::sync::Mutex<()>,
-    /// How many messages wait for room.
-    waiting: AtomicUsize,
-    /// Whether the task has ended.
-    ended: watch::Sender<bool>,
-}
-
-impl Shared {
-    pub(super) fn new(topic: TopicName, limits: Limits) -> Self {
-        let state = State {
+impl State {
+    pub(super) fn new(topic: &TopicName, limits: &Limits, spool: Option<SpoolState>) -> Self {
+        let now = Instant::now();
+        let writer = limits.dedup.then(random_writer);
+        let recovered = spool.as_ref().map_or(0, |spool| spool.messages);
+        Self {
             phase: Phase::Open,
             abandoned: false,
-            open: OpenBatch::new(
-                &topic,
-                limits.batch_bytes,
-                limits.dedup.then(random_writer),
-                Instant::now(),
-            ),
+            open: OpenBatch::new(topic, limits.batch_bytes, writer, now),
             promised: None,
-            sealed: VecDeque::new(),
-            in_flight: VecDeque::new(),
-            sealed_count: 0,
-            settled_count: 0,
+            queue: Queue::default(),
             bytes: 0,
-            messages: 0,
-            backlog: Backlog::default(),
+            backlog: FailedBatches::new(limits.backlog),
+            spool,
+            is_spool_broken: false,
+            spooled_why: None,
+            away: None,
+            progress: now,
+            pressed: false,
             dropped: Dropped::default(),
+            stats: WriterStats { recovered, ..WriterStats::default() },
             waiters: Vec::new(),
-        };
-        Self {
-            topic,
-            limits,
-            state: Mutex::new(state),
-            work: Notify::new(),
-            abandoned: Notify::new(),
-            room: Notify::new(),
-            turn: tokio::sync::Mutex::new(()),
-            waiting: AtomicUsize::new(0),
-            ended: watch::Sender::new(false),
         }
     }
 
-    /// Whether batches have an identity.
-    pub(super) const fn is_dedup(&self) -> bool {
-        self.limits.dedup
+    /// What became of every message so far.
+    pub(super) fn stats(&self) -> WriterStats {
+        let spooled = self.spool.as_ref().map_or(0, |spool| spool.messages);
+        WriterStats { backlog: self.backlog.messages(), spooled, ..self.stats }
     }
 
-    pub(super) const fn topic(&self) -> &TopicName {
-        &self.topic
+    /// Whether the spool has something to send.
+    pub(super) fn has_spooled(&self) -> bool {
+        self.spool.as_ref().is_some_and(|spool| spool.batches > 0)
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        // Nothing that is done under the lock can panic half-way.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Puts a message into the open batch, after those that already wait for room. Dropped before it is ready, it has
-    /// not put it there.
-    pub(super) async fn write(&self, message: &[u8]) -> Result<(), WriteError> {
-        self.put(message, Promised::No).await.map(|_| ())
-    }
-
-    /// As [`Shared::write`], and promises to tell what becomes of the message.
-    pub(super) async fn send(&self, message: &[u8]) -> Result<Option<Delivery>, WriteError> {
-        self.put(message, Promised::Yes).await
-    }
-
-    async fn put(&self, message: &[u8], promised: Promised) -> Result<Option<Delivery>, WriteError> {
-        if self.waiting.load(Ordering::Relaxed) == 0
-            && let Some(result) = self.try_write(message, Patience::Look, promised)
-        {
-            return result;
-        }
-        let _waiting = Waiting::new(&self.waiting);
-        let room = async {
-            let _turn = self.turn.lock().await;
-            loop {
-                if let Some(result) = self.try_write(message, Patience::Wait, promised) {
-                    return result;
-                }
-                self.room.notified().await;
-            }
-        };
-        timeout(self.limits.budget, room).await.unwrap_or_else(|_| {
-            self.lock().dropped.add(message.len());
-            Err(WriteError::Dropped { budget: self.limits.budget })
-        })
-    }
-
-    /// How many messages have been dropped so far.
-    pub(super) fn dropped(&self) -> u64 {
-        self.lock().dropped.total()
-    }
-
-    /// Puts a message into the open batch; `None` when there is no room now, but will be.
-    fn try_write(
-        &self,
-        message: &[u8],
-        patience: Patience,
-        promised: Promised,
-    ) -> Option<Result<Option<Delivery>, WriteError>> {
-        let framed = framed_bytes(message.len());
-        let mut state = self.lock();
-        if state.phase != Phase::Open {
-            return Some(Err(WriteError::Closed));
-        }
-        let bytes_max = state.open.message_bytes_max();
-        if message.len() > bytes_max {
-            return Some(Err(WriteError::TooLong { bytes: message.len(), bytes_max }));
-        }
-        let kept = state.backlog.bytes().saturating_add(framed);
-        if kept > self.limits.buffer_bytes {
-            return Some(Err(WriteError::BacklogFull));
-        }
-        if kept.saturating_add(state.bytes) > self.limits.buffer_bytes {
-            if patience == Patience::Wait {
-                // The room may be taken by the open batch itself, which need not be due for long.
-                state.open.hurry();
-                drop(state);
-                self.work.notify_one();
-            }
-            return None;
-        }
-        let (news, delta) = match state.open.push(message, Instant::now) {
-            Ok(Pushed::Joined(delta)) => (false, delta),
-            Ok(Pushed::First) => (true, 0),
+    /// Puts a message into the open batch, for which there is room. Returns its delta, and whether the task should hear
+    /// of it; `None` when no batch has room for it.
+    pub(super) fn push(&mut self, message: &[u8]) -> Option<(usize, bool)> {
+        let placed = match self.open.push(message, Instant::now) {
+            Ok(Pushed::Joined(delta)) => (delta, false),
+            Ok(Pushed::First) => (0, true),
             Ok(Pushed::Sealed(batch)) => {
-                let promise = state.take_promise();
-                state.enqueue(batch, promise);
-                (true, 0)
+                let promise = self.take_promise();
+                self.queue.push(batch, promise);
+                (0, true)
             }
-            Err(_) => return Some(Err(WriteError::TooLong { bytes: message.len(), bytes_max })),
+            Err(_) => return None,
         };
-        state.bytes += framed;
-        state.messages += 1;
-        let delivery = match promised {
-            Promised::Yes => Some(Delivery::new(state.fate(), delta)),
-            Promised::No => None,
-        };
-        drop(state);
-        if news {
-            self.work.notify_one();
+        if self.bytes == 0 {
+            self.progress = self.open.since();
         }
-        Some(Ok(delivery))
+        self.bytes = self.bytes.saturating_add(framed_bytes(message.len()));
+        self.stats.buffered += 1;
+        self.stats.written += 1;
+        Some(placed)
     }
 
-    /// Puts a failed batch behind everything that has been written; back into the backlog when that cannot be.
-    pub(super) fn retry(&self, failed: FailedBatch) -> Result<(), WriteError> {
-        let mut state = self.lock();
-        if state.phase != Phase::Open {
-            state.backlog.put_back(failed);
-            return Err(WriteError::Closed);
+    pub(super) fn seal_open(&mut self) {
+        if let Some(batch) = self.open.seal() {
+            let promise = self.take_promise();
+            self.queue.push(batch, promise);
         }
-        state.seal_open();
-        state.bytes = state.bytes.saturating_add(failed.batch.body().len());
-        state.messages = state.messages.saturating_add(failed.batch.messages());
+    }
+
+    /// Puts a batch that was taken from a backlog behind everything that has been written.
+    pub(super) fn push_again(&mut self, failed: FailedBatch) {
+        self.seal_open();
+        self.bytes = self.bytes.saturating_add(failed.batch.body().len());
+        self.stats.buffered += failed.batch.messages();
+        self.stats.written += failed.batch.messages();
         let batch = match failed.outcome {
             // It keeps the identity under which it may be stored.
             Outcome::Unknown => failed.batch,
             // As a new batch it is remembered for as long as any.
             Outcome::NotWritten => {
-                let id = state.open.take_id();
+                let id = self.open.take_id();
                 failed.batch.with_id(id)
             }
         };
-        state.enqueue(batch, None);
-        drop(state);
-        self.work.notify_one();
-        Ok(())
+        self.queue.push(batch, None);
     }
 
-    /// Takes the oldest batch of the backlog.
-    pub(super) fn take_failed(&self) -> Option<FailedBatch> {
-        let failed = self.lock().backlog.take();
-        if failed.is_some() {
-            self.room.notify_one();
-        }
-        failed
+    /// Puts the writer's own message into the open batch: `dropped` is told by it. `None` when no batch has room for it.
+    pub(super) fn push_notice(&mut self, notice: &[u8], dropped: Dropped) -> Option<()> {
+        self.push(notice)?;
+        self.stats.notices += 1;
+        self.forget_dropped(dropped);
+        Some(())
     }
 
-    /// Has everything sent that has been written, and waits until it is settled. A flush that is dropped does all but
-    /// wait.
-    pub(super) async fn flush(&self) -> Result<(), FlushError> {
-        match self.begin_flush() {
-            Flush::Settled(failures) => failures.into_result(),
-            // The sender is only dropped unused when the whole state is, and this holds on to the state.
-            Flush::Waits(settled) => settled.await.unwrap_or_default().into_result(),
-        }
+    /// So much has been told.
+    pub(super) const fn forget_dropped(&mut self, dropped: Dropped) {
+        self.dropped.messages = self.dropped.messages.saturating_sub(dropped.messages);
+        self.dropped.bytes = self.dropped.bytes.saturating_sub(dropped.bytes);
     }
 
-    fn begin_flush(&self) -> Flush {
-        let mut state = self.lock();
-        let failures = state.backlog.failures();
-        let target = state.sealed_count + u64::from(!state.open.is_empty());
-        if state.settled_count >= target {
-            return Flush::Settled(failures);
-        }
-        state.open.hurry();
-        let (done, settled) = oneshot::channel();
-        state.waiters.retain(|waiter| !waiter.done.is_closed());
-        state.waiters.push(Waiter { target, failures, done });
-        drop(state);
-        self.work.notify_one();
-        Flush::Waits(settled)
-    }
-
-    /// Takes no more messages from now on.
-    pub(super) fn close(&self) {
-        let mut state = self.lock();
-        if state.phase == Phase::Open {
-            state.phase = Phase::Closing;
-        }
-        drop(state);
-        self.work.notify_one();
-        self.room.notify_one();
-    }
-
-    /// No handle is left: nobody can close, or take what failed.
-    pub(super) fn abandon(&self) {
-        self.close();
-        let mut state = self.lock();
-        state.abandoned = true;
-        let (unsent, failed) = (state.messages, state.backlog.messages());
-        let ended = state.phase == Phase::Ended;
-        drop(state);
-        if ended {
-            self.report_loss(failed);
-        } else if unsent > 0 || failed > 0 {
-            let topic = &self.topic;
-            warn!(%topic, unsent, failed, "a writer was dropped without being closed; what is unsent is still sent");
-        }
-        self.abandoned.notify_one();
-    }
-
-    /// Whether no more messages are taken.
-    pub(super) fn is_closing(&self) -> bool {
-        self.lock().phase != Phase::Open
-    }
-
-    /// Completes when something may have changed for the task. Nothing is lost when the future is dropped.
-    pub(super) async fn news(&self) {
-        self.work.notified().await;
-    }
-
-    /// Completes when no handle is left.
-    pub(super) async fn abandoned(&self) {
-        self.abandoned.notified().await;
-    }
-
-    /// What the task can do at `now`.
-    pub(super) fn next(&self, now: Instant) -> Next {
-        let mut state = self.lock();
-        let due = state.open.due(self.limits.wait_interval);
-        if state.sealed.is_empty() && due.is_some_and(|due| due <= now || state.phase != Phase::Open) {
-            state.seal_open();
-        }
-        if let Some(sealed) = state.sealed.pop_front() {
-            let batch = sealed.batch.clone();
-            state.in_flight.push_back(sealed);
-            return Next::Send(batch);
-        }
-        match due {
-            Some(due) => Next::Wait(due),
-            None if state.phase == Phase::Open => Next::Idle,
-            None => Next::End,
+    /// Counts messages that are lost. They were counted elsewhere before, unless `is_new`.
+    pub(super) const fn drop_messages(&mut self, messages: u64, bytes: u64, is_new: bool) {
+        self.dropped.add(messages, bytes);
+        self.stats.dropped += messages;
+        self.stats.dropped_bytes += bytes;
+        if is_new {
+            self.stats.written += messages;
         }
     }
 
-    /// The oldest batch in flight was acknowledged, or failed.
-    pub(super) fn settle(&self, result: Result<Offset, FailedBatch>) {
-        let is_well = result.is_ok();
-        let mut state = self.lock();
-        state.settle(result);
-        let notice = if is_well { state.announce() } else { None };
-        drop(state);
-        if let Some(notice) = notice {
-            warn!(topic = %self.topic, "{notice}");
-            self.work.notify_one();
+    /// Counts batches that were dropped from the backlog, or before it.
+    pub(super) fn drop_batches(&mut self, batches: &[FailedBatch]) -> Dropped {
+        let mut dropped = Dropped::default();
+        for FailedBatch { batch, .. } in batches {
+            dropped.add(batch.messages(), message_bytes(batch));
         }
-        self.room.notify_one();
-    }
-
-    /// The task has ended: what it has not settled has failed.
-    pub(super) fn end(&self) {
-        let mut state = self.lock();
-        state.phase = Phase::Ended;
-        state.seal_open();
-        let mut outcome = Outcome::Unknown;
-        loop {
-            if state.in_flight.is_empty() {
-                outcome = Outcome::NotWritten;
-                let batch = state.sealed.pop_front();
-                state.in_flight.extend(batch);
-            }
-            let Some(batch) = state.in_flight.front().map(|sealed| sealed.batch.clone()) else { break };
-            let text =
-                format!("the writer of topic `{}` ended before the batch was acknowledged", self.topic);
-            let error = Error::new(ErrorKind::Closed, text);
-            state.settle(Err(FailedBatch { batch, error, outcome, attempts: 0 }));
-        }
-        let (abandoned, failed) = (state.abandoned, state.backlog.messages());
-        drop(state);
-        self.room.notify_one();
-        self.ended.send_replace(true);
-        if abandoned {
-            self.report_loss(failed);
-        }
-    }
-
-    /// Completes when the task has ended.
-    pub(super) async fn ended(&self) {
-        // The sender is here: it is not dropped meanwhile.
-        let _ = self.ended.subscribe().wait_for(|ended| *ended).await;
-    }
-
-    fn report_loss(&self, messages: u64) {
-        if messages > 0 {
-            error!(topic = %self.topic, messages, "messages of a dropped writer were not acknowledged");
-        }
-    }
-}
-
-impl State {
-    /// Puts a sealed batch behind the others.
-    fn enqueue(&mut self, batch: Batch, promise: Option<Promise>) {
-        self.sealed.push_back(Sealed { batch, promise });
-        self.sealed_count += 1;
-    }
-
-    fn seal_open(&mut self) {
-        if let Some(batch) = self.open.seal() {
-            let promise = self.take_promise();
-            self.enqueue(batch, promise);
-        }
-    }
-
-    /// Says in the log itself what is missing there, if anything is. Returns what it said.
-    fn announce(&mut self) -> Option<String> {
-        let notice = self.dropped.notice()?;
-        match self.open.push(notice.as_bytes(), Instant::now) {
-            Ok(Pushed::First | Pushed::Joined(_)) => {}
-            Ok(Pushed::Sealed(batch)) => {
-                let promise = self.take_promise();
-                self.enqueue(batch, promise);
-            }
-            // The shortest batch there can be has room for it.
-            Err(_) => return None,
-        }
-        self.bytes = self.bytes.saturating_add(framed_bytes(notice.len()));
-        self.messages += 1;
-        self.dropped.announced();
-        Some(notice)
+        self.drop_messages(dropped.messages, dropped.bytes, false);
+        dropped
     }
 
     /// What becomes of the open batch, as it will be told.
-    fn fate(&mut self) -> Fate {
+    pub(super) fn fate(&mut self) -> Fate {
         let (_, fate) = self.promised.get_or_insert_with(promise);
         fate.clone()
     }
@@ -472,29 +219,120 @@ impl State {
         self.promised.take().map(|(promise, _)| promise)
     }
 
-    fn settle(&mut self, result: Result<Offset, FailedBatch>) {
-        if let Some(Sealed { batch, promise }) = self.in_flight.pop_front() {
-            self.bytes = self.bytes.saturating_sub(batch.body().len());
-            self.messages = self.messages.saturating_sub(batch.messages());
-            if let Some(promise) = promise {
-                let told = result
-                    .as_ref()
-                    .copied()
-                    .map_err(|failed| AppendError { error: failed.error.clone(), outcome: failed.outcome });
-                // Nobody may wait for it any more.
-                let _ = promise.send(told);
+    /// A flush that begins now: the number of the batch up to which all must be settled.
+    pub(super) fn flush_target(&self) -> u64 {
+        self.queue.last() + u64::from(!self.open.is_empty())
+    }
+
+    /// What a flush for which everything is settled is told.
+    pub(super) fn flushed(&self, failures: Failures) -> Flushed {
+        let spooled = self.spool.as_ref().map_or(0, |spool| spool.messages);
+        (failures, spooled, self.spooled_why.clone())
+    }
+
+    /// Has the result of a flush told when everything up to `target` is settled.
+    pub(super) fn wait(&mut self, target: u64) -> oneshot::Receiver<Flushed> {
+        let failures = self.backlog.failures();
+        let (done, settled) = oneshot::channel();
+        self.waiters.retain(|waiter| !waiter.done.is_closed());
+        self.waiters.push(Waiter { target, failures, done });
+        settled
+    }
+
+    /// Batches are settled that are in no row any more. Returns those that the backlog has no room for.
+    pub(super) fn settle(
+        &mut self,
+        settled: impl IntoIterator<Item = (Numbered, Settled)>,
+    ) -> Vec<FailedBatch> {
+        let mut no_room = Vec::new();
+        for (settled, result) in settled {
+            no_room.extend(self.settle_one(settled, result));
+        }
+        self.answer_waiters();
+        no_room
+    }
+
+    fn settle_one(&mut self, settled: Numbered, result: Settled) -> Vec<FailedBatch> {
+        let Numbered { number, batch, promise } = settled;
+        let messages = batch.messages();
+        self.bytes = self.bytes.saturating_sub(batch.body().len());
+        self.stats.buffered = self.stats.buffered.saturating_sub(messages);
+        if let Some(promise) = promise {
+            // Nobody may wait for it any more.
+            let _ = promise.send(self.told(&result));
+        }
+        let now = Instant::now();
+        match result {
+            Settled::Acknowledged(_) => {
+                self.stats.delivered += messages;
+                self.away = None;
+                self.progress = now;
+                Vec::new()
+            }
+            Settled::Spooled(why) => {
+                if let Some(spool) = &mut self.spool {
+                    spool.batches += 1;
+                    spool.messages += messages;
+                    spool.bytes += batch.bytes().len() as u64;
+                }
+                self.spooled_why = why.map(|why| why.error).or(self.spooled_why.take());
+                Vec::new()
+            }
+            Settled::Failed(failed) => {
+                self.tell_waiters(number, &failed);
+                self.backlog.push(failed, now)
+            }
+            Settled::Aside(failed) => {
+                self.tell_waiters(number, &failed);
+                self.stats.aside += messages;
+                Vec::new()
             }
         }
-        self.settled_count += 1;
-        let settled = self.settled_count;
-        if let Err(failed) = result {
-            // Every waiter's target is at least the batch that is settled: it would be gone otherwise.
-            self.waiters.iter_mut().for_each(|waiter| waiter.failures.add(&failed));
-            self.backlog.push(failed);
-        }
+    }
+
+    fn tell_waiters(&mut self, number: u64, failed: &FailedBatch) {
+        let waiters = self.waiters.iter_mut().filter(|waiter| waiter.target >= number);
+        waiters.for_each(|waiter| waiter.failures.add(failed));
+    }
+
+    /// Answers the flushes for which everything is settled.
+    fn answer_waiters(&mut self) {
+        let settled = self.queue.settled_up_to();
+        let (_, spooled, why) = self.flushed(Failures::default());
         for waiter in self.waiters.extract_if(.., |waiter| waiter.target <= settled) {
             // A flush that does not wait any more does not need the answer.
-            let _ = waiter.done.send(waiter.failures);
+            let _ = waiter.done.send((waiter.failures, spooled, why.clone()));
         }
     }
+
+    /// The result as those are told it who wait for a message.
+    fn told(&self, result: &Settled) -> Result<Offset, AppendError> {
+        match result {
+            Settled::Acknowledged(offset) => Ok(*offset),
+            Settled::Failed(failed) | Settled::Aside(failed) => {
+                Err(AppendError { error: failed.error.clone(), outcome: failed.outcome })
+            }
+            Settled::Spooled(why) => {
+                let dir = self.spool.as_ref().map(|spool| spool.dir.display().to_string());
+                let because = why.as_ref().map(|why| format!(": {}", why.error)).unwrap_or_default();
+                let text = format!("the batch is in the spool `{}`{because}", dir.unwrap_or_default());
+                let outcome = why.as_ref().map_or(Outcome::NotWritten, |why| why.outcome);
+                Err(AppendError { error: Error::new(ErrorKind::Spooled, text), outcome })
+            }
+        }
+    }
+
+    /// Batches have left the spool.
+    pub(super) fn unspooled(&mut self, batches: u64, messages: u64, bytes: u64) {
+        if let Some(spool) = &mut self.spool {
+            spool.batches = spool.batches.saturating_sub(batches);
+            spool.messages = spool.messages.saturating_sub(messages);
+            spool.bytes = spool.bytes.saturating_sub(bytes);
+        }
+    }
+}
+
+/// The bytes of a batch's messages alone.
+fn message_bytes(batch: &Batch) -> u64 {
+    batch.messages_from(0).map(|message| message.bytes.len() as u64).sum()
 }

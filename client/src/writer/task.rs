@@ -1,49 +1,66 @@
 //! The writer's task: it owns the connection, and sends the batches in their order.
 //!
 //! While all goes well several are under way at once. When something fails, the answers that still come are taken, and
-//! what is left is tried one by one until it is acknowledged or given up: order is kept over retries, because a server
-//! that knows `dedup` refuses what follows a batch that it has refused. To others, one batch is sent at a time. A batch is settled, one way or the other, exactly once; when the task ends early, by a panic in the
-//! caller's function or with its runtime, its guard hands everything that is left to the backlog.
+//! what is left goes into the spool, if there is one and it can be sent from there; else it is tried one by one until it
+//! is acknowledged or given up. What is in the spool is older than all that waits, and is sent first. A batch is settled,
+//! one way or the other, exactly once; when the task ends early, with its runtime, its guard hands everything that is
+//! left to the spool or the backlog.
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use logd_protocol::{Batch, Reason};
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::sync::oneshot;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::{debug, warn};
 
-use super::state::{Next, Shared};
-use super::{Receipt, UnknownOutcome};
+use super::UnknownOutcome;
+use super::events::{EventLoop, WriterEvent};
+use super::limits::{WhenAway, WhenFailed};
+use super::mark::{Identity, Marked};
+use super::receipt::{Receipt, ReceiptLoop, Receipts};
+use super::row::Sent;
+use super::shared::Shared;
+use super::spooler::{SharedSpool, make_room};
+use super::state::Settled;
+use super::supply::{InFlight, Next};
 use crate::backlog::FailedBatch;
-use crate::error::{AppendError, Error, ErrorKind, Outcome};
+use crate::error::{AppendError, Error, Outcome};
+use crate::retry::Backoff;
 use crate::session::{Appended, Link};
 
 /// How long what is unsent is still tried to be sent when no handle is left.
 const ABANDONED_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What is called with every receipt.
-pub(super) type OnReceipt = Box<dyn FnMut(&Receipt) + Send>;
-
-/// What became of a batch of a row.
-enum Sent {
-    /// It was not tried.
-    Nothing,
-    Failed(AppendError),
-    Acknowledged(Appended),
-}
+/// How long a closing writer waits for the handler of errors to be done.
+const HANDLER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Everything that the task owns.
 pub(super) struct Task {
     pub(super) shared: Arc<Shared>,
     pub(super) link: Link,
+    pub(super) spool: Option<SharedSpool>,
     pub(super) unknown_outcome: UnknownOutcome,
     /// How many batches may be under way at once.
     pub(super) in_flight_max: usize,
     /// Whether the server that was asked last stores a batch with an identity only once.
     pub(super) server_dedup: bool,
-    pub(super) on_receipt: Option<OnReceipt>,
+    /// Whether there has been a connection.
+    pub(super) knows_server: bool,
+    pub(super) receipts: Receipts,
+    /// How long to wait for a server that is away, before the next batch of the spool or the next look.
+    pub(super) patience: Backoff,
+    /// Why everything that is left is given up for good: the server is away while the writer closes, or a batch failed and
+    /// the writer is to halt then.
+    pub(super) hopeless: Option<Error>,
+}
+
+/// The tasks that serve the user's handlers.
+#[derive(Debug, Default)]
+pub(super) struct Loops {
+    pub(super) events: Option<EventLoop>,
+    pub(super) receipts: Option<ReceiptLoop>,
 }
 
 impl fmt::Debug for Task {
@@ -58,177 +75,161 @@ impl fmt::Debug for Task {
 
 impl Drop for Task {
     fn drop(&mut self) {
-        self.shared.end();
+        self.end();
+        self.shared.has_ended();
     }
 }
 
 impl Task {
-    /// Sends until the writer is closed and nothing is left, or no handle has been left for too long.
-    pub(super) async fn run(mut self) {
+    /// Sends until the writer is closed and nothing is left, or no handle has been left for too long; and serves the
+    /// user's handlers, until they have been told everything.
+    pub(super) async fn run(mut self, loops: Loops) {
         let shared = Arc::clone(&self.shared);
         let abandoned = async {
-            shared.abandoned().await;
+            shared.abandoned.notified().await;
             sleep(ABANDONED_TIMEOUT).await;
         };
+        let identity = Identity::of(&shared);
+        let pusher = loops.receipts.map(|receipts| tokio::spawn(Marked::new(identity, receipts.run())));
+        let (told, all_told) = oneshot::channel();
+        let handler = loops.events.map(|events| tokio::spawn(Marked::new(identity, events.run(all_told))));
         tokio::select! {
-            () = self.serve() => {}
+            () = self.serve() => {
+                self.receipts.close();
+                if let Some(pusher) = pusher {
+                    // One that has panicked has told that by itself.
+                    let _ = pusher.await;
+                }
+            }
             () = abandoned => {}
+        }
+        self.end();
+        // Without a handler nobody listens.
+        let _ = told.send(());
+        if let Some(handler) = handler {
+            let _ = timeout(HANDLER_TIMEOUT, handler).await;
         }
     }
 
+    /// Gives up what is left.
+    fn end(&mut self) {
+        let is_repeatable =
+            self.unknown_outcome == UnknownOutcome::Retry || (self.shared.limits.dedup && self.server_dedup);
+        let in_flight = match (self.knows_server, is_repeatable) {
+            (false, _) => InFlight::Unsent,
+            (true, true) => InFlight::Repeatable,
+            (true, false) => InFlight::Doubtful,
+        };
+        self.shared.end(self.spool.as_ref(), in_flight, self.hopeless.as_ref());
+    }
+
     async fn serve(&mut self) {
-        // Set when the server cannot be reached although the writer is closing: what is left would only wait in vain.
-        let mut hopeless: Option<Error> = None;
-        while let Some(batch) = self.next_batch().await {
-            for (batch, sent) in self.send_row(batch, hopeless.is_some()).await {
-                let result = match (sent, &hopeless) {
-                    (Sent::Acknowledged(appended), _) => Ok(appended),
-                    (Sent::Failed(failure), Some(_)) => Err(given_up(&batch, failure, 1)),
-                    (Sent::Failed(failure), None) => self.deliver(&batch, Some(failure)).await,
-                    (Sent::Nothing, Some(error)) => {
-                        Err(given_up(&batch, AppendError::not_written(error.clone()), 0))
-                    }
-                    (Sent::Nothing, None) => self.deliver(&batch, None).await,
-                };
-                match result {
-                    Ok(appended) => {
-                        self.acknowledge(&batch, appended);
-                        self.shared.settle(Ok(appended.offset));
-                    }
-                    Err(failed) => {
-                        self.give_up(&failed, &mut hopeless);
-                        self.shared.settle(Err(failed));
-                    }
-                }
+        let Some(spool) = self.spool.clone() else { return self.send_everything().await };
+        let shared = Arc::clone(&self.shared);
+        tokio::select! {
+            () = self.send_everything() => {}
+            never = make_room(&shared, &spool) => match never {},
+        }
+    }
+
+    async fn send_everything(&mut self) {
+        loop {
+            match self.next_work().await {
+                Next::Send(batch) => self.send_some(batch).await,
+                Next::Drain if self.hopeless.is_none() => self.drain().await,
+                // What is in the spool stays there.
+                Next::Drain => {}
+                Next::End => return,
+                Next::Wait(_) | Next::Idle => {}
+            }
+            if self.hopeless.is_some() && self.spool.is_some() {
+                return self.spool_out().await;
             }
         }
     }
 
-    fn give_up(&mut self, failed: &FailedBatch, hopeless: &mut Option<Error>) {
-        let FailedBatch { batch, error, outcome, attempts } = failed;
-        warn!(topic = %self.shared.topic(), %error, %outcome, attempts, "a batch was given up");
-        if error.is_retryable() && self.shared.is_closing() {
-            *hopeless = Some(error.clone());
+    /// Waits until what is left is in the spool, as far as it has room and works.
+    async fn spool_out(&self) {
+        while !self.shared.is_spooled_out() {
+            self.shared.news().await;
         }
+    }
+
+    /// Sends a batch and what becomes ready meanwhile, and settles it.
+    async fn send_some(&mut self, batch: Batch) {
+        let mut is_behind_spooled = false;
+        for (batch, sent) in self.send_row(batch, self.hopeless().is_some()).await {
+            let hopeless = self.hopeless();
+            let (failure, attempts) = match (sent, &hopeless) {
+                (Sent::Acknowledged(appended), _) => {
+                    self.acknowledge(&batch, appended).await;
+                    continue;
+                }
+                (Sent::Failed(failure), _) => (Some(failure), 1),
+                (Sent::Nothing, Some(error)) => (Some(AppendError::not_written(error.clone())), 0),
+                (Sent::Nothing, None) => (None, 0),
+            };
+            let failure = match failure {
+                Some(failure) if self.can_be_spooled(&batch, &failure) => {
+                    let Err(failure) = self.put_into_spool(&batch, failure).await else {
+                        is_behind_spooled = true;
+                        continue;
+                    };
+                    Some(failure)
+                }
+                failure => failure,
+            };
+            let result = match failure {
+                // Sent now, a batch would pass those before it that are in the spool.
+                Some(failure) if hopeless.is_some() || is_behind_spooled => {
+                    Err(given_up(&batch, failure, attempts))
+                }
+                failure => self.deliver(&batch, failure).await,
+            };
+            match result {
+                Ok(Some(appended)) => self.acknowledge(&batch, appended).await,
+                Ok(None) => {}
+                Err(failed) => self.give_up(failed),
+            }
+        }
+    }
+
+    /// Why nothing needs to be tried now.
+    fn hopeless(&self) -> Option<Error> {
+        let is_failing = self.shared.limits.when_away == WhenAway::Fail;
+        self.hopeless.clone().or_else(|| self.shared.lock().away.clone().filter(|_| is_failing))
+    }
+
+    fn give_up(&mut self, failed: FailedBatch) {
+        let FailedBatch { batch, error, outcome, attempts } = &failed;
+        warn!(topic = %self.shared.topic, %error, %outcome, attempts, "a batch was given up");
+        if self.shared.limits.when_failed == WhenFailed::Halt {
+            self.shared.close();
+            self.hopeless.get_or_insert_with(|| error.clone());
+        }
+        self.lose_hope(error);
         if batch.id().is_some() && self.server_dedup {
             // docs/protocol.md, "Dedup": on this connection what follows would be refused.
             self.link.forget();
         }
+        let (error, outcome, attempts, messages) = (error.clone(), *outcome, *attempts, batch.messages());
+        self.shared.events.tell(|| WriterEvent::Failed { error, outcome, attempts, messages });
+        self.shared.settle(Settled::Failed(failed));
     }
 
-    /// Sends a batch and those that become ready meanwhile, as many at a time as may be in flight, for as long as
-    /// everything goes well and there is always one in flight. What was acknowledged is settled at once.
-    ///
-    /// Returns what is yet to be settled: nothing, or what was under way when something failed. Where the server cannot
-    /// keep the order of a row when it refuses one of it, nothing is sent.
-    async fn send_row(&mut self, batch: Batch, is_hopeless: bool) -> Vec<(Batch, Sent)> {
-        let mut unsent = Some(batch);
-        let mut row: VecDeque<(Batch, u64)> = VecDeque::new();
-        loop {
-            if let Some(batch) = unsent.take() {
-                if is_hopeless || !self.shared.is_dedup() || !self.server_dedup {
-                    // The first of all is delivered by itself, so that it is known who the server is.
-                    return vec![(batch, Sent::Nothing)];
-                }
-                match self.send(&batch, row.is_empty()).await {
-                    Ok(bytes) => row.push_back((batch, bytes)),
-                    Err(failure) => return self.wind_up(row, Some((batch, failure))).await,
-                }
-            }
-            let mut due = None;
-            // A server that does not know `dedup` after all has what was sent, and gets no more beside it.
-            let in_flight_max = if self.server_dedup { self.in_flight_max } else { 1 };
-            let is_room = row.len() < in_flight_max;
-            if is_room {
-                match self.shared.next(Instant::now()) {
-                    Next::Send(batch) => {
-                        unsent = Some(batch);
-                        continue;
-                    }
-                    Next::Wait(at) => due = Some(at),
-                    Next::Idle | Next::End => {}
-                }
-            }
-            let Some(bytes) = row.front().map(|(_, bytes)| *bytes) else { return Vec::new() };
-            let Some(session) = self.link.session() else { return self.wind_up(row, None).await };
-            let reply = tokio::select! {
-                reply = session.batch_reply(bytes) => reply,
-                () = self.shared.news(), if is_room => continue,
-                () = sleep_until(due.unwrap_or_else(Instant::now)), if is_room && due.is_some() => continue,
-            };
-            match (reply, row.front()) {
-                (Ok(appended), Some((batch, _))) => {
-                    let batch = batch.clone();
-                    self.acknowledge(&batch, appended);
-                    self.shared.settle(Ok(appended.offset));
-                    row.pop_front();
-                }
-                (Err(failure), Some((batch, _))) => {
-                    let first = (batch.clone(), Sent::Failed(failure));
-                    row.pop_front();
-                    let mut left = vec![first];
-                    left.extend(self.wind_up(row, None).await);
-                    return left;
-                }
-                (_, None) => return Vec::new(),
-            }
+    /// While the writer closes, what is left would only wait in vain for a server that is away.
+    pub(super) fn lose_hope(&mut self, error: &Error) {
+        if is_transient(error) && self.shared.is_closing() {
+            self.hopeless.get_or_insert_with(|| error.clone());
         }
     }
 
-    /// Hands a batch to the system; the first of a row after making sure that the server is there.
-    async fn send(&mut self, batch: &Batch, is_first: bool) -> Result<u64, AppendError> {
-        let session = if is_first {
-            self.link.ready_to_append().await.map_err(AppendError::not_written)?
-        } else {
-            let gone = || Error::new(ErrorKind::Disconnected, "the connection has ended");
-            self.link.session().ok_or_else(gone).map_err(AppendError::not_written)?
-        };
-        self.server_dedup = session.has_dedup();
-        session.send_batch(batch).await
-    }
-
-    /// Something has failed: takes the answers that still come. `unsent` is a batch that was not sent.
-    async fn wind_up(
-        &mut self,
-        row: VecDeque<(Batch, u64)>,
-        unsent: Option<(Batch, AppendError)>,
-    ) -> Vec<(Batch, Sent)> {
-        let mut left = Vec::with_capacity(row.len() + 1);
-        let mut ended: Option<AppendError> = None;
-        for (batch, bytes) in row {
-            let result = match (&ended, self.link.session()) {
-                (Some(failure), _) => Err(failure.clone()),
-                (None, Some(session)) if session.has_ended() => {
-                    let text = "the server ended the connection before the batch was done";
-                    Err(AppendError::not_written(Error::new(ErrorKind::Disconnected, text)))
-                }
-                (None, Some(session)) => session.batch_reply(bytes).await,
-                (None, None) => {
-                    let text = "the connection ended before the answer";
-                    Err(AppendError::unknown(Error::new(ErrorKind::Disconnected, text)))
-                }
-            };
-            left.push(match result {
-                Ok(appended) => (batch, Sent::Acknowledged(appended)),
-                Err(failure) => {
-                    if failure.error.reason().is_none() && failure.outcome == Outcome::Unknown {
-                        ended = Some(failure.clone());
-                    }
-                    (batch, Sent::Failed(failure))
-                }
-            });
-        }
-        left.extend(unsent.map(|(batch, failure)| (batch, Sent::Failed(failure))));
-        left
-    }
-
-    /// Waits for a batch to send; `None` when there will be none any more. Meanwhile it takes notice when the server
-    /// closes the connection.
-    async fn next_batch(&mut self) -> Option<Batch> {
+    /// Waits for something to do. Meanwhile it takes notice when the server closes the connection, and looks for one
+    /// that is away where nothing else would.
+    async fn next_work(&mut self) -> Next {
         loop {
             let due = match self.shared.next(Instant::now()) {
-                Next::Send(batch) => return Some(batch),
-                Next::End => return None,
+                work @ (Next::Send(_) | Next::Drain | Next::End) => return work,
                 Next::Wait(due) => Some(due),
                 Next::Idle => None,
             };
@@ -238,28 +239,72 @@ impl Task {
                     None => std::future::pending().await,
                 }
             };
+            let shared = Arc::clone(&self.shared);
+            let is_looking = shared.limits.when_away == WhenAway::Fail && shared.lock().away.is_some();
+            let server = async {
+                if is_looking {
+                    self.look_for_server().await;
+                } else {
+                    self.link.closed_by_server().await;
+                }
+            };
             tokio::select! {
-                () = self.shared.news() => {}
+                () = shared.news() => {}
                 () = time => {}
-                () = self.link.closed_by_server() => {}
+                () = server => {}
             }
         }
     }
 
-    /// Tries to append a batch for as long as that can help; `failure` is that of a first attempt. Once it may have been stored, it is unknown whether it is
-    /// until a server says so.
+    /// Waits a while and connects.
+    async fn look_for_server(&mut self) {
+        sleep(self.patience.next_delay().unwrap_or_default()).await;
+        if self.link.ready_to_append().await.is_ok() {
+            self.patience.reset();
+            self.shared.is_back();
+        }
+    }
+
+    /// Whether a batch that failed can be sent from the spool later on, as it is.
+    fn can_be_spooled(&self, batch: &Batch, failure: &AppendError) -> bool {
+        self.spool.is_some()
+            && is_transient(&failure.error)
+            && (failure.outcome == Outcome::NotWritten || self.is_repeatable(batch))
+    }
+
+    /// Puts the oldest batch in flight into the spool; its failure comes back where that cannot be.
+    async fn put_into_spool(&mut self, batch: &Batch, failure: AppendError) -> Result<(), AppendError> {
+        let (Some(spool), Some(number)) = (&self.spool, self.shared.front_number()) else {
+            return Err(failure);
+        };
+        if let Err(error) = spool.put(vec![(number, batch.clone())]).await {
+            warn!(topic = %self.shared.topic, %error, "a batch could not be put into the spool");
+            self.shared.events.tell(|| WriterEvent::SpoolFailed { error });
+            return Err(failure);
+        }
+        debug!(topic = %self.shared.topic, error = %failure, "a batch went into the spool");
+        self.shared.is_away(&failure.error);
+        let (error, messages) = (Some(failure.error.clone()), batch.messages());
+        self.shared.events.tell(|| WriterEvent::Spooled { error, batches: 1, messages });
+        self.lose_hope(&failure.error);
+        self.shared.settle(Settled::Spooled(Some(failure)));
+        Ok(())
+    }
+
+    /// Tries to append a batch for as long as that can help; `failure` is that of a first attempt. Once it may have been
+    /// stored, it is unknown whether it is until a server says so. `None` when it went into the spool.
     async fn deliver(
         &mut self,
         batch: &Batch,
         mut failure: Option<AppendError>,
-    ) -> Result<Appended, FailedBatch> {
+    ) -> Result<Option<Appended>, FailedBatch> {
         let mut backoff = self.link.config().retry.backoff();
         let mut outcome = Outcome::NotWritten;
         loop {
             let mut failure = match failure.take() {
                 Some(failure) => failure,
                 None => match self.attempt(batch, outcome).await {
-                    Ok(appended) => return Ok(appended),
+                    Ok(appended) => return Ok(Some(appended)),
                     Err(failure) => failure,
                 },
             };
@@ -267,9 +312,20 @@ impl Task {
                 failure.outcome = outcome;
             }
             outcome = failure.outcome;
+            if backoff.failures() == 0 && self.can_be_spooled(batch, &failure) {
+                match self.put_into_spool(batch, failure).await {
+                    Ok(()) => return Ok(None),
+                    Err(back) => failure = back,
+                }
+            }
+            if is_transient(&failure.error) {
+                self.shared.is_away(&failure.error);
+            }
             let delay = backoff.next_delay().filter(|_| self.can_help(batch, &failure));
             let Some(delay) = delay else { return Err(given_up(batch, failure, backoff.failures())) };
             debug!(error = %failure, ?delay, attempts = backoff.failures(), "will send the batch again");
+            let (error, outcome, attempts) = (failure.error, failure.outcome, backoff.failures());
+            self.shared.events.tell(|| WriterEvent::Retrying { error, outcome, attempts, delay });
             sleep(delay).await;
         }
     }
@@ -277,39 +333,54 @@ impl Task {
     async fn attempt(&mut self, batch: &Batch, outcome: Outcome) -> Result<Appended, AppendError> {
         let session = self.link.ready_to_append().await.map_err(AppendError::not_written)?;
         self.server_dedup = session.has_dedup();
-        if outcome == Outcome::Unknown && !is_repeatable(batch, self.unknown_outcome, self.server_dedup) {
+        self.knows_server = true;
+        if outcome == Outcome::Unknown && !self.is_repeatable(batch) {
             let text =
                 "the server does not know `dedup`: the batch is not sent again, since it may be stored";
             return Err(AppendError::unknown(Error::invalid(text)));
         }
+        let session = self.link.ready().await.map_err(AppendError::not_written)?;
         session.append(batch).await
     }
 
     /// Whether sending the batch again can succeed, and is wanted.
     fn can_help(&self, batch: &Batch, failure: &AppendError) -> bool {
-        let transient = failure.error.is_retryable() || failure.error.reason() == Some(Reason::DiskFull);
-        match failure.outcome {
-            Outcome::NotWritten => transient,
-            Outcome::Unknown => transient && is_repeatable(batch, self.unknown_outcome, self.server_dedup),
-        }
+        let is_wanted = self.shared.limits.when_away == WhenAway::Retry && is_transient(&failure.error);
+        is_wanted && (failure.outcome == Outcome::NotWritten || self.is_repeatable(batch))
     }
 
-    fn acknowledge(&mut self, batch: &Batch, Appended { offset, bytes }: Appended) {
-        let Some(on_receipt) = &mut self.on_receipt else { return };
-        on_receipt(&Receipt {
-            topic: self.shared.topic().clone(),
-            offset,
-            // A server that answers an offset so near the end of all offsets is not to be believed, but did store it.
-            next: offset.checked_add(bytes).unwrap_or(offset),
-            messages: batch.messages(),
-            crc: batch.crc(),
-        });
+    /// Whether a batch that may be stored can be sent again.
+    pub(super) fn is_repeatable(&self, batch: &Batch) -> bool {
+        self.unknown_outcome == UnknownOutcome::Retry || (batch.id().is_some() && self.server_dedup)
+    }
+
+    /// The oldest batch in flight was acknowledged.
+    pub(super) async fn acknowledge(&mut self, batch: &Batch, appended: Appended) {
+        self.patience.reset();
+        self.shared.settle(Settled::Acknowledged(appended.offset));
+        self.push_receipt(batch, appended, true).await;
+    }
+
+    /// Tells that a batch was acknowledged, which is the writer's own or of the spool.
+    pub(super) async fn push_receipt(&mut self, batch: &Batch, appended: Appended, is_own: bool) {
+        let Appended { offset, bytes } = appended;
+        let shared = &self.shared;
+        self.receipts
+            .push(|| Receipt {
+                topic: if is_own { shared.topic.clone() } else { batch.topic() },
+                offset,
+                // A server that answers an offset so near the end of all offsets is not to be believed, but did store it.
+                next: offset.checked_add(bytes).unwrap_or(offset),
+                messages: batch.messages(),
+                crc: batch.crc(),
+            })
+            .await;
     }
 }
 
-/// Whether a batch that may be stored can be sent again.
-fn is_repeatable(batch: &Batch, choice: UnknownOutcome, server_dedup: bool) -> bool {
-    choice == UnknownOutcome::Retry || (batch.id().is_some() && server_dedup)
+/// Whether the same batch can be accepted later.
+pub(super) fn is_transient(error: &Error) -> bool {
+    error.is_retryable() || error.reason() == Some(Reason::DiskFull)
 }
 
 fn given_up(batch: &Batch, failure: AppendError, attempts: u32) -> FailedBatch {

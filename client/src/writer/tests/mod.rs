@@ -1,6 +1,10 @@
 //! The writer against a peer that says what a test has it say.
 
+mod backlog;
+mod io;
+mod own;
 mod row;
+mod spool;
 
 use std::sync::{Arc, Mutex};
 use std::task::Poll;
@@ -9,7 +13,7 @@ use std::time::Duration;
 use futures::poll;
 use logd_protocol::{Batch, Offset, Reason};
 
-use super::{Receipt, UnknownOutcome, WriteError, Writer, WriterBuilder};
+use super::{Receipt, TaskRuntime, UnknownOutcome, WriteError, Writer, WriterBuilder, WriterEvent};
 use crate::error::{ErrorKind, Outcome};
 use crate::retry::RetryPolicy;
 use crate::testing::{CONFIG, Peer, Wire, within};
@@ -22,7 +26,7 @@ fn messages(batch: &Batch) -> Vec<String> {
 }
 
 fn builder(peer: &Peer) -> WriterBuilder {
-    Writer::builder(peer.config()).wait_interval(NEVER)
+    Writer::builder(peer.config()).wait_interval(NEVER).runtime(TaskRuntime::Current)
 }
 
 /// Takes batches and answers them as an empty topic would, until the client closes or so many have come.
@@ -45,7 +49,7 @@ async fn full_batches_are_sent_in_order_and_the_rest_on_flush() {
     let sink = Arc::clone(&receipts);
     let writer = builder(&peer)
         .batch_bytes(512)
-        .on_receipt(move |receipt| sink.lock().unwrap().push(receipt.clone()))
+        .state_pusher(move |receipt: &Receipt| sink.lock().unwrap().push(receipt.clone()))
         .open()
         .unwrap();
     let written: Vec<String> = (0..100).map(|number| format!("message {number}")).collect();
@@ -69,6 +73,8 @@ async fn full_batches_are_sent_in_order_and_the_rest_on_flush() {
             writer.flush().await.unwrap();
             // A flush with nothing to do is at once.
             writer.flush().await.unwrap();
+            // Every receipt was pushed when the writer is closed.
+            writer.close().await.unwrap();
         },
         async { serve(&mut peer.accept_with(CONFIG).await, count).await }
     );
@@ -280,7 +286,10 @@ async fn a_message_without_room_in_its_budget_is_dropped_counted_and_announced()
     writer.write(&[b'x'; 400]).await.unwrap();
     for _ in 0..3 {
         let dropped = within("the end of the budget", writer.write(&[b'y'; 400])).await;
-        assert_eq!(dropped, Err(WriteError::Dropped { budget: Duration::from_millis(20) }));
+        assert_eq!(
+            dropped.unwrap_err().to_string(),
+            "there was no room for the message within `20ms`: it was dropped"
+        );
     }
     assert_eq!(writer.dropped(), 3);
     let mut wire = peer.accept_with(CONFIG).await;
@@ -311,7 +320,7 @@ async fn a_full_buffer_sends_what_is_not_due_yet() {
 #[tokio::test]
 async fn a_full_backlog_is_an_error_until_it_is_taken() {
     let peer = Peer::bind().await;
-    let writer = builder(&peer).batch_bytes(512).buffer_bytes(512).open().unwrap();
+    let writer = builder(&peer).batch_bytes(512).buffer_bytes(512).backlog_bytes(512).open().unwrap();
     let message = [b'x'; 400];
     writer.write(&message).await.unwrap();
     // The write waits for room, and is told that none will come.
@@ -321,8 +330,8 @@ async fn a_full_backlog_is_an_error_until_it_is_taken() {
         wire.send(b"ERR maximum topics allowed\r\n").await;
         wire
     });
-    assert_eq!(written, Err(WriteError::BacklogFull));
-    assert_eq!(writer.write(&message).await, Err(WriteError::BacklogFull));
+    assert!(matches!(written, Err(WriteError::BacklogFull)));
+    assert!(matches!(writer.write(&message).await, Err(WriteError::BacklogFull)));
     writer.failed().unwrap();
     writer.write(&message).await.unwrap();
     let (flushed, _) = tokio::join!(writer.flush(), serve(&mut wire, 1));
@@ -343,7 +352,7 @@ async fn closing_again_is_no_error_and_writing_afterwards_is() {
     first.unwrap();
     second.unwrap();
     writer.close().await.unwrap();
-    assert_eq!(writer.write(b"late").await, Err(WriteError::Closed));
+    assert!(matches!(writer.write(b"late").await, Err(WriteError::Closed)));
     writer.flush().await.unwrap();
 }
 
@@ -365,7 +374,7 @@ async fn closing_without_a_server_gives_everything_back() {
         assert_eq!((failed.outcome, failed.attempts), (Outcome::NotWritten, attempts));
         handed_back.extend(messages(&failed.batch));
         if handed_back.len() == 50 {
-            assert_eq!(writer.retry(failed.clone()), Err(WriteError::Closed));
+            assert!(matches!(writer.retry(failed.clone()), Err(WriteError::Closed)));
             assert_eq!(writer.failed().unwrap().batch, failed.batch, "it went back into the backlog");
         }
     }
@@ -399,7 +408,7 @@ async fn a_dropped_close_goes_on() {
     let writer = builder(&peer).open().unwrap();
     writer.write(b"hello").await.unwrap();
     assert!(poll!(std::pin::pin!(writer.close())).is_pending());
-    assert_eq!(writer.write(b"late").await, Err(WriteError::Closed));
+    assert!(matches!(writer.write(b"late").await, Err(WriteError::Closed)));
     let mut wire = peer.accept_with(CONFIG).await;
     let (closed, batches) = tokio::join!(writer.close(), serve(&mut wire, 1));
     closed.unwrap();
@@ -407,22 +416,30 @@ async fn a_dropped_close_goes_on() {
 }
 
 #[tokio::test]
-async fn a_panic_in_the_callers_function_ends_the_writer_and_gives_the_rest_back() {
+async fn a_pusher_that_panics_is_not_called_again_and_the_writer_goes_on() {
     let peer = Peer::bind().await;
-    let writer =
-        builder(&peer).batch_bytes(512).on_receipt(|_| panic!("as the test wants it")).open().unwrap();
-    for text in ["a", "b"] {
+    let (heard, mut events) = tokio::sync::mpsc::unbounded_channel();
+    let writer = builder(&peer)
+        .batch_bytes(512)
+        .state_pusher(|_: &Receipt| panic!("as the test wants it"))
+        .error_handler(move |event| heard.send(event).unwrap())
+        .open()
+        .unwrap();
+    let mut wire = None;
+    for text in ["a", "b", "c"] {
         writer.write(text.repeat(400).as_bytes()).await.unwrap();
+        let (flushed, batches) = tokio::join!(writer.flush(), async {
+            if wire.is_none() {
+                wire = Some(peer.accept_with(CONFIG).await);
+            }
+            serve(wire.as_mut().unwrap(), 1).await
+        });
+        flushed.unwrap();
+        assert_eq!(messages(&batches[0]), [text.repeat(400)]);
     }
-    let (flushed, _) =
-        tokio::join!(writer.flush(), async { serve(&mut peer.accept_with(CONFIG).await, 1).await });
-    let error = flushed.unwrap_err();
-    assert_eq!((error.batches, error.first.kind()), (2, ErrorKind::Closed));
-    assert_eq!(writer.write(b"late").await, Err(WriteError::Closed));
-    let outcomes: Vec<Outcome> =
-        std::iter::from_fn(|| writer.failed()).map(|failed| failed.outcome).collect();
-    assert_eq!(outcomes, [Outcome::Unknown, Outcome::NotWritten]);
     within("the end", writer.close()).await.unwrap();
+    let WriterEvent::ReceiptFailed { error } = events.recv().await.unwrap() else { panic!() };
+    assert_eq!(error.to_string(), "the pusher of receipts has ended");
 }
 
 #[test]
@@ -452,12 +469,6 @@ async fn settings_out_of_bounds_are_refused() {
         assert_eq!(error.kind(), ErrorKind::Invalid);
         assert!(error.to_string().starts_with(name), "{error}");
     }
-}
-
-#[test]
-fn opening_outside_a_runtime_is_an_error() {
-    let error = Writer::builder(crate::ClientConfig::default()).open().unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Invalid);
 }
 
 #[tokio::test]
