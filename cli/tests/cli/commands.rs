@@ -14,14 +14,14 @@ fn topics_are_a_table() {
     let rows: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
     assert_eq!(rows[0], ["TOPIC", "OLDEST", "NEXT", "BYTES", "PARTITIONS"]);
     assert_eq!(rows[1][..3], ["default", "0", "0"]);
-    assert_eq!(rows[2][..4], ["requests", "0", "61", "61"]);
+    assert_eq!(rows[2][..4], ["requests", "0", "91", "91"]);
 }
 
 #[test]
 fn head_is_the_next_offset_and_the_number_of_batches() {
     let server = TestServer::start();
     server.done(&["write", "hello", "world!"], b"");
-    assert_eq!(text(server.done(&["head"], b"")), "next: 60\nbatches: 1\n");
+    assert_eq!(text(server.done(&["head"], b"")), "next: 90\nbatches: 1\n");
 }
 
 #[test]

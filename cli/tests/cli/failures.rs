@@ -75,8 +75,8 @@ fn offset_that_is_no_batchs_is_told() {
     let server = TestServer::start();
     server.done(&["write", "hello", "world!"], b"");
     for (offset, place) in [
-        ("7", "it has batches from `0` to `60`, and `read --numbers` shows where"),
-        ("61", "it ends at `60`"),
+        ("7", "it has batches from `0` to `90`, and `read --numbers` shows where"),
+        ("91", "it ends at `90`"),
     ] {
         let finished = server.cli(&["read", "--offset", offset], b"");
         let expected = format!("log-cli: no batch of topic `default` starts at offset `{offset}`: {place}");

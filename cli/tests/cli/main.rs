@@ -8,3 +8,4 @@ mod signals;
 mod spool;
 mod support;
 mod times;
+mod write;
