@@ -1,6 +1,7 @@
 //! Killing the server in the midst of writing: what was answered is there, byte for byte, and the log goes on.
 #![expect(clippy::expect_used, clippy::panic, reason = "helpers of tests fail the test that uses them")]
 
+mod application;
 mod writers;
 
 use std::collections::HashSet;

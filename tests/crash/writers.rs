@@ -1,7 +1,9 @@
-//! Killing the server again and again under Writers that know nothing of it: what they wrote is there, once, in order.
+//! Killing the server again and again under Writers, each with a spool, that know nothing of it: what they wrote is there,
+//! once, in order.
 //!
 //! `LOGD_TEST_KILLS` sets how often it is killed; 60, at a pause of a second, take a minute.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -15,6 +17,7 @@ use tokio::time::{sleep, timeout};
 use crate::OPTIONS;
 
 const WRITERS: usize = 10;
+const SPOOL_BYTES: u64 = 64 * 1024 * 1024;
 const KILLS_DEFAULT: usize = 20;
 /// The longest time between two kills by default, in milliseconds.
 const PAUSE_DEFAULT: usize = 300;
@@ -22,13 +25,14 @@ const PAUSE_DEFAULT: usize = 300;
 /// The longest that the writers need after the last kill.
 const END_BOUND: Duration = Duration::from_secs(60);
 
-fn setting(name: &str, default: usize) -> usize {
+pub(crate) fn setting(name: &str, default: usize) -> usize {
     std::env::var(name).ok().map_or(default, |value| value.parse().expect("a number"))
 }
 
 /// Writes numbered messages until told to end; returns how many there were, when all of them are acknowledged.
-async fn write(config: ClientConfig, number: usize, ending: Arc<AtomicBool>) -> usize {
+async fn write(config: ClientConfig, number: usize, spool: PathBuf, ending: Arc<AtomicBool>) -> usize {
     let writer = Writer::builder(config)
+        .spool(spool, SPOOL_BYTES)
         .batch_bytes(600)
         .wait_interval(Duration::from_millis(1))
         .open()
@@ -42,6 +46,9 @@ async fn write(config: ClientConfig, number: usize, ending: Arc<AtomicBool>) -> 
         sleep(Duration::from_millis(2)).await;
     }
     timeout(END_BOUND, writer.close()).await.expect("the server is there").expect("all is delivered");
+    let stats = writer.stats();
+    assert!(stats.is_complete(), "{stats:?}");
+    assert_eq!((stats.written, stats.delivered), (count as u64, count as u64), "{stats:?}");
     count
 }
 
@@ -72,8 +79,12 @@ fn writers_lose_and_repeat_nothing_over_kills() {
     let config = ClientConfig::new(server.host()).timeout(Duration::from_secs(5)).retry(retry);
     let runtime = Runtime::new().expect("a runtime");
     let ending = Arc::new(AtomicBool::new(false));
+    let folder = tempfile::tempdir().expect("a directory can be made");
     let writers: Vec<_> = (0..WRITERS)
-        .map(|number| runtime.spawn(write(config.clone(), number, Arc::clone(&ending))))
+        .map(|number| {
+            let spool = folder.path().join(number.to_string());
+            runtime.spawn(write(config.clone(), number, spool, Arc::clone(&ending)))
+        })
         .collect();
     let mut random = Random::new(seed());
     for _ in 0..kills {

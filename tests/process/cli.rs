@@ -1,6 +1,6 @@
 //! `log-cli` against the server: the two binaries understand each other, and say so when they cannot.
 
-use logd_tests::{TestServer, batch, log_cli};
+use logd_tests::{TestServer, log_cli};
 
 #[test]
 fn messages_go_in_and_come_out() {
@@ -13,10 +13,13 @@ fn messages_go_in_and_come_out() {
         "{}",
         written.stderr
     );
-    assert_eq!(
-        server.peer().find("TAIL default 9").batches(),
-        (0, vec![batch("default", &[b"hello", b"world!"])])
-    );
+    let (offset, batches) = server.peer().find("TAIL default 9").batches();
+    let stored = String::from_utf8(batches.concat()).expect("the batch is text");
+    let (envelope, body) = stored.split_once("\r\n").expect("an envelope is a line");
+    assert_eq!((offset, body), (0, "MSG 5\r\nhello\r\nMSG 6\r\nworld!\r\n"));
+    // The writer's identity is drawn at random.
+    let identity = envelope.strip_prefix("BATCH 29 default 2499380544 2 writer=").map(str::len);
+    assert!(identity == Some("0123456789abcdef seq=1".len()) && envelope.ends_with(" seq=1"), "{envelope}");
     let read = log_cli(&["--host", &host, "read"], b"");
     assert_eq!(
         (read.code(), read.stdout.as_slice()),

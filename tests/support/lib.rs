@@ -9,9 +9,11 @@
 )]
 
 mod answer;
+mod app;
 mod batch;
 mod binary;
 mod cli;
+mod gate;
 mod mount;
 mod not_run;
 mod peer;
@@ -21,9 +23,11 @@ mod server;
 mod wait;
 
 pub use answer::{Found, Stats};
+pub use app::App;
 pub use batch::{batch, body, checksum, envelope};
 pub use binary::{Finished, binary, run};
 pub use cli::log_cli;
+pub use gate::Gate;
 pub use mount::Tmpfs;
 pub use not_run::not_run;
 pub use peer::RawPeer;
