@@ -122,6 +122,10 @@ pub(crate) struct Session {
     unanswered: usize,
     /// Whether the server has said that it does no more.
     has_ended: bool,
+    /// Whether a batch was sent in part: what is sent behind it would be taken for the rest.
+    is_half_sent: bool,
+    /// Why an answer did not come. One that comes later would be taken for the answer to another batch.
+    unanswerable: Option<Error>,
 }
 
 impl Session {
@@ -134,6 +138,8 @@ impl Session {
             busy: false,
             unanswered: 0,
             has_ended: false,
+            is_half_sent: false,
+            unanswerable: None,
         };
         session.settings = Arc::new(session.ask_settings().await?);
         Ok(session)
@@ -145,7 +151,7 @@ impl Session {
     }
 
     fn is_usable(&self) -> bool {
-        !self.busy && self.connection.is_quiet()
+        !self.busy && !self.is_half_sent && self.unanswerable.is_none() && self.connection.is_quiet()
     }
 
     async fn ask_settings(&mut self) -> Result<ServerSettings, Error> {
@@ -193,7 +199,9 @@ impl Session {
             return Err(AppendError::not_written(Error::invalid(text)));
         }
         self.busy = true;
+        self.is_half_sent = true;
         self.connection.send(batch.bytes()).await.map_err(AppendError::not_written)?;
+        self.is_half_sent = false;
         self.unanswered += 1;
         Ok(bytes)
     }
@@ -201,9 +209,15 @@ impl Session {
     /// The answer to the oldest batch that was sent and is not answered, which has so many bytes. Nothing is lost when
     /// the future is dropped.
     ///
-    /// After an error that is no refusal, no other answer follows.
+    /// After an error that is no refusal, all that follow have the same.
     pub(crate) async fn batch_reply(&mut self, bytes: u64) -> Result<Appended, AppendError> {
-        let reply = self.connection.reply(Duration::ZERO).await.map_err(AppendError::unknown)?;
+        if let Some(error) = &self.unanswerable {
+            return Err(AppendError::unknown(error.clone()));
+        }
+        let reply = self.connection.reply(Duration::ZERO).await.map_err(|error| {
+            self.unanswerable = Some(error.clone());
+            AppendError::unknown(error)
+        })?;
         self.unanswered = self.unanswered.saturating_sub(1);
         match reply {
             Reply::Found { offset, .. } => {
@@ -223,7 +237,9 @@ impl Session {
                 })
             }
             reply @ (Reply::Ok | Reply::Lines(_)) => {
-                Err(AppendError::unknown(wrong_reply(self.connection.peer(), Command::Batch, &reply)))
+                let error = wrong_reply(self.connection.peer(), Command::Batch, &reply);
+                self.unanswerable = Some(error.clone());
+                Err(AppendError::unknown(error))
             }
         }
     }

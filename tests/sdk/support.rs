@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use logd_client::{Client, ClientConfig, RetryPolicy, Scanner, Start, TopicName, Writer};
+use logd_client::{Client, ClientConfig, RetryPolicy, Scanner, Start, TaskRuntime, TopicName, Writer};
 use logd_server::{Config, Server};
 use tempfile::TempDir;
 use tokio::sync::oneshot;
@@ -73,8 +73,9 @@ impl TestServer {
         Client::new(self.client_config())
     }
 
+    /// A writer on the server's runtime: one that is dropped does not hold that up.
     pub(crate) fn writer(&self) -> Writer {
-        Writer::builder(self.client_config()).open().unwrap()
+        Writer::builder(self.client_config()).runtime(TaskRuntime::Current).open().unwrap()
     }
 
     /// A scanner that follows the topic `default` from its beginning.

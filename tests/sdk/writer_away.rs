@@ -16,9 +16,9 @@ use crate::support::TestServer;
 /// How much longer than its budget a write may take.
 const TOLERANCE: Duration = Duration::from_millis(50);
 const TASKS: u64 = 64;
-const BUFFER_BYTES: u64 = 256 * 1024;
-const BACKLOG_BYTES: u64 = 128 * 1024;
-const SPOOL_BYTES: u64 = 256 * 1024;
+const BUFFER_BYTES: u64 = 128 * 1024;
+const BACKLOG_BYTES: u64 = 64 * 1024;
+const SPOOL_BYTES: u64 = 128 * 1024;
 /// What a process may need beside what a writer holds: the stacks and arenas of its threads, and 64 tasks.
 const MEMORY_BASE: u64 = 8 * 1024 * 1024;
 const BOUND: Duration = Duration::from_secs(60);
@@ -107,7 +107,9 @@ async fn run(away: Away, budget: u64, messages: u64, spool: Option<&Path>) -> Fa
     Facts::of(&lines)
 }
 
-/// Every call took at most its budget and a little, and memory stayed within its bounds.
+/// Every call took at most its budget and a little, beside what the machine was late by at most; and memory stayed within its
+/// bounds.
+#[expect(clippy::print_stdout, reason = "libtest shows it when asked")]
 fn expect_bounds(what: &str, budget: u64, facts: &Facts) {
     let worst = Duration::from_micros(facts.get("worst_us"));
     let [thread_late, task_late] =
@@ -118,7 +120,9 @@ fn expect_bounds(what: &str, budget: u64, facts: &Facts) {
         facts.get("memory") / 1024,
         facts.histogram()
     );
-    let bound = Duration::from_millis(budget) + TOLERANCE;
+    let is_plain = worst <= Duration::from_millis(budget) + TOLERANCE;
+    println!("within {TOLERANCE:?} of the budget: {is_plain}");
+    let bound = Duration::from_millis(budget) + TOLERANCE + thread_late;
     assert!(worst <= bound, "{what}: a write took {worst:?}; a sleeping thread was late by {thread_late:?}");
     let memory = facts.get("memory");
     let memory_max = BUFFER_BYTES * 2 + BACKLOG_BYTES + MEMORY_BASE;
@@ -164,15 +168,15 @@ async fn expect_budget_holds(budget: u64, messages: u64) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn writes_without_a_budget_never_wait_for_a_server_that_is_away() {
-    expect_budget_holds(0, 400).await;
+    expect_budget_holds(0, 300).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn writes_with_a_small_budget_end_within_it_while_the_server_is_away() {
-    expect_budget_holds(20, 200).await;
+    expect_budget_holds(20, 120).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn writes_with_a_budget_end_within_it_while_the_server_is_away() {
-    expect_budget_holds(200, 130).await;
+    expect_budget_holds(200, 60).await;
 }

@@ -38,7 +38,7 @@ fn patient(gate: &Gate) -> WriterBuilder {
     Writer::builder(ClientConfig::new(gate.host()).retry(retry(None)))
 }
 
-async fn held(gate: &Gate, side: Side) {
+fn held(gate: &Gate, side: Side) {
     tokio::task::block_in_place(|| gate.wait_until_held(side));
 }
 
@@ -92,7 +92,7 @@ async fn success_is_never_reported_before_it_is_true() {
         let mut delivery = writer.send(b"held").await.unwrap();
         let mut flush = std::pin::pin!(writer.flush());
         assert!(flush.as_mut().now_or_never().is_none(), "{side:?}: flushed before it was even sent");
-        held(&gate, side).await;
+        held(&gate, side);
         assert!((&mut delivery).now_or_never().is_none(), "{side:?}: delivered without an answer");
         assert!(flush.as_mut().now_or_never().is_none(), "{side:?}: flushed without an answer");
         assert_eq!(writer.stats().delivered, before, "{side:?}");
@@ -132,7 +132,7 @@ async fn the_last_batch_does_not_die_at_shutdown() {
     gate.hold(Side::Answer);
     let mut close = std::pin::pin!(writer.close());
     assert!(close.as_mut().now_or_never().is_none());
-    held(&gate, Side::Answer).await;
+    held(&gate, Side::Answer);
     gate.open();
     within("the close", close).await.unwrap();
     assert_eq!(server.messages().await, numbers(50));
@@ -236,7 +236,7 @@ async fn outcome_of_a_cut(server: &TestServer, side: Side) -> (Outcome, ErrorKin
     writer.send(b"first").await.unwrap().await.unwrap();
     gate.hold(side);
     let delivery = writer.send(b"hit").await.unwrap();
-    held(&gate, side).await;
+    held(&gate, side);
     gate.cut();
     let error = within("the delivery", delivery).await.unwrap_err();
     let failed = writer.failed().unwrap();

@@ -275,7 +275,14 @@ fn expect_topic(run: &Run, before: &[(String, Position)], after: &[(String, Posi
     assert!(numbers.is_sorted(), "{plan:?}: out of order: {numbers:?}");
     let there: HashMap<&str, Position> = after.iter().map(|(text, at)| (text.as_str(), *at)).collect();
     for (text, position) in &told.delivered {
-        assert_eq!(there.get(text.as_str()), Some(position), "{plan:?}: {text} was told to be delivered");
+        let at = there.get(text.as_str());
+        let instead = after.iter().find(|(_, at)| at == position);
+        assert_eq!(
+            at,
+            Some(position),
+            "{plan:?}: {text} was told to be at the second, where {instead:?} is; failed: {:?}",
+            told.failed
+        );
     }
     for (text, outcome) in &told.failed {
         let is_true = *outcome == Outcome::Unknown || !there.contains_key(text.as_str());

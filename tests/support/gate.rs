@@ -32,8 +32,7 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct State {
-    held_requests: bool,
-    held_answers: bool,
+    held: Vec<Side>,
     closed: bool,
     ending: bool,
     /// How often everything was cut.
@@ -43,11 +42,8 @@ struct State {
 }
 
 impl State {
-    const fn is_held(&self, side: Side) -> bool {
-        match side {
-            Side::Request => self.held_requests,
-            Side::Answer => self.held_answers,
-        }
+    fn is_held(&self, side: Side) -> bool {
+        self.held.contains(&side)
     }
 
     const fn waiting(&mut self, side: Side) -> &mut usize {
@@ -79,17 +75,14 @@ impl Gate {
 
     /// Lets nothing of this direction through until [`Gate::open`].
     pub fn hold(&self, side: Side) {
-        let mut state = self.shared.lock();
-        match side {
-            Side::Request => state.held_requests = true,
-            Side::Answer => state.held_answers = true,
-        }
+        self.shared.lock().held.push(side);
     }
 
     /// Lets through what is held, and takes new connections.
     pub fn open(&self) {
         let mut state = self.shared.lock();
-        (state.held_requests, state.held_answers, state.closed) = (false, false, false);
+        state.held.clear();
+        state.closed = false;
         drop(state);
         self.shared.changed.notify_all();
     }

@@ -1,9 +1,13 @@
+use std::sync::Arc;
+use std::time::Duration;
+
 use logd_protocol::{BatchBuilder, Offset, Reason, TopicName};
 
 use super::Link;
+use crate::answers::ServerSettings;
 use crate::error::{AppendError, ErrorKind, Outcome};
 use crate::retry::RetryPolicy;
-use crate::testing::{CONFIG, GO_CONFIG, Peer, Wire, batch, within};
+use crate::testing::{CONFIG, DEDUP_CONFIG, GO_CONFIG, Peer, Wire, batch, within};
 
 async fn link(config: &[u8]) -> (Peer, Link, Wire) {
     let peer = Peer::bind().await;
@@ -175,4 +179,42 @@ async fn the_end_of_an_idle_session_is_noticed() {
     drop(wire);
     within("the end", link.closed_by_server()).await;
     assert!(link.session.is_none());
+}
+
+#[tokio::test]
+async fn an_answer_that_comes_too_late_is_not_taken_for_that_to_another_batch() {
+    let peer = Peer::bind().await;
+    let mut link = Link::new(peer.config().read_timeout(Duration::from_millis(20)));
+    let (ready, mut wire) = tokio::join!(link.ready(), peer.accept_with(DEDUP_CONFIG));
+    let session = ready.unwrap();
+    let (one, two) = (batch(&["one"]), batch(&["two"]));
+    let bytes = session.send_batch(&one).await.unwrap();
+    session.send_batch(&two).await.unwrap();
+    assert_eq!(session.batch_reply(bytes).await.unwrap_err().error.kind(), ErrorKind::TimedOut);
+    wire.send(b"OK 7 1\r\n").await;
+    let late = session.batch_reply(bytes).await.unwrap_err();
+    assert_eq!((late.error.kind(), late.outcome), (ErrorKind::TimedOut, Outcome::Unknown));
+    let (_, again) = tokio::join!(link.ready(), peer.accept_with(DEDUP_CONFIG));
+    drop(again);
+}
+
+#[tokio::test]
+async fn nothing_is_sent_behind_a_batch_that_was_sent_in_part() {
+    let peer = Peer::bind().await;
+    let mut link = Link::new(peer.config().write_timeout(Duration::from_millis(20)));
+    let (ready, mut wire) = tokio::join!(link.ready(), peer.accept_with(DEDUP_CONFIG));
+    let session = ready.unwrap();
+    let bytes = session.send_batch(&batch(&["one"])).await.unwrap();
+    // More than the buffers of a connection hold that nobody reads from.
+    let long = "x".repeat(1 << 16);
+    let mut builder = BatchBuilder::new(&TopicName::default(), 1 << 26);
+    while builder.push(long.as_bytes()).is_ok() {}
+    session.settings = Arc::new(ServerSettings { batch_bytes_max: u64::MAX, ..ServerSettings::default() });
+    let failure = session.send_batch(&builder.finish().unwrap()).await.unwrap_err();
+    assert_eq!((failure.error.kind(), failure.outcome), (ErrorKind::TimedOut, Outcome::NotWritten));
+    // What was sent before it is still answered.
+    wire.send(b"OK 7 1\r\n").await;
+    assert_eq!(session.batch_reply(bytes).await.unwrap().offset, Offset::new(7));
+    let (again, _wire) = tokio::join!(link.ready(), peer.accept_with(DEDUP_CONFIG));
+    again.unwrap();
 }

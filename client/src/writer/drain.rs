@@ -1,7 +1,7 @@
 //! Sending what is in the spool, oldest first.
 //!
 //! A batch leaves the spool when the server has acknowledged it, and is set aside when it never will. While the server
-//! is away it stays, for as long as the writer is open; a writer that closes tries once.
+//! is away it stays, for as long as the writer is open; a writer that closes tries a few times where it can connect, and once where it cannot.
 
 use logd_protocol::Batch;
 use tokio::time::sleep;
@@ -14,16 +14,34 @@ use super::task::{Task, is_transient};
 use crate::error::{AppendError, Error, ErrorKind, Outcome};
 use crate::spool::{Aside, SpoolKey, Spooled};
 
+/// How often in a row a writer that closes tries to send what is in the spool, if it can connect.
+const CLOSING_ATTEMPTS: u32 = 3;
+
 /// The most bytes that are read from the spool at once, unless a single batch has more.
 const READ_BYTES: u64 = 4 * 1024 * 1024;
 
 impl Task {
+    /// Sends what is older in the spool than the batch of this number, however long that takes, but not in vain while
+    /// the writer closes.
+    pub(super) async fn drain_before(&mut self, number: Option<u64>) {
+        let (Some(spool), Some(number)) = (self.spool.clone(), number) else { return };
+        while self.hopeless.is_none() && spool.has_before(number) {
+            self.drain_up_to(&spool, number).await;
+        }
+    }
+
     /// Sends the oldest batches of the spool, as many as may be in flight.
     pub(super) async fn drain(&mut self) {
-        let Some(spool) = self.spool.clone() else { return };
+        if let Some(spool) = self.spool.clone() {
+            self.drain_up_to(&spool, u64::MAX).await;
+        }
+    }
+
+    /// Sends the oldest batches of the spool, if they are older than the batch of this number.
+    async fn drain_up_to(&mut self, spool: &SharedSpool, number: u64) {
         // No more than are counted: what `make_room` puts there meanwhile is counted when it is safe.
         let count = if self.server_dedup { self.in_flight_max } else { 1 }.min(self.shared.spooled_batches());
-        let oldest = match spool.oldest(count, READ_BYTES).await {
+        let oldest = match spool.oldest(count, READ_BYTES, number).await {
             Ok(Ok(oldest)) if oldest.is_empty() => {
                 return self
                     .spool_failed(Error::new(ErrorKind::Spool, "the spool is empty all at once"))
@@ -33,7 +51,7 @@ impl Task {
             Ok(Err(key)) => {
                 let error =
                     Error::new(ErrorKind::Corrupt, format!("the batch `{key}` of the spool is damaged"));
-                return self.set_aside(&spool, key, Aside::Damaged, error).await;
+                return self.set_aside(spool, key, Aside::Damaged, error).await;
             }
             Err(error) => return self.spool_failed(error).await,
         };
@@ -60,7 +78,7 @@ impl Task {
             }
         }
         if let Some((key, batch, failure)) = failed {
-            self.spooled_failed(&spool, key, &batch, failure).await;
+            self.spooled_failed(spool, key, &batch, failure).await;
         }
     }
 
@@ -83,12 +101,14 @@ impl Task {
             return self.set_aside(spool, key, Aside::Refused, failure.error).await;
         }
         self.shared.is_away(&failure.error);
-        self.lose_hope(&failure.error);
+        let delay = self.patience.next_delay().unwrap_or_default();
+        let attempts = self.patience.failures();
+        if failure.error.kind() == ErrorKind::Connect || attempts >= CLOSING_ATTEMPTS {
+            self.lose_hope(&failure.error);
+        }
         if self.hopeless.is_some() {
             return;
         }
-        let delay = self.patience.next_delay().unwrap_or_default();
-        let attempts = self.patience.failures();
         debug!(error = %failure, ?delay, attempts, "will send the spool again");
         let AppendError { error, outcome } = failure;
         self.shared.events.tell(|| WriterEvent::Retrying { error, outcome, attempts, delay });

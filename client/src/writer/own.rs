@@ -34,7 +34,9 @@ pub enum TaskRuntime {
     /// application's threads do.
     ///
     /// The handlers of errors and receipts run there, too. When the last handle is dropped, that waits until what was
-    /// written is sent, for 10 seconds at most; but not on the writer's own thread, as in a handler.
+    /// written is sent, for 10 seconds at most; but not on the writer's own thread, as in a handler. Async code should
+    /// close the writer before: in a runtime of one thread, everything stands still while the drop waits, also a server
+    /// that runs there.
     Own,
 }
 

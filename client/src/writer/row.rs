@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::supply::Next;
 use super::task::Task;
-use crate::error::{AppendError, Error, ErrorKind, Outcome};
+use crate::error::{AppendError, Error, ErrorKind};
 use crate::session::Appended;
 
 /// What became of a batch of a row.
@@ -121,28 +121,21 @@ impl Task {
         unsent: Option<(Batch, AppendError)>,
     ) -> Vec<(Batch, Sent)> {
         let mut left = Vec::with_capacity(row.len() + 1);
-        let mut ended: Option<AppendError> = None;
         for (batch, bytes) in row {
-            let result = match (&ended, self.link.session()) {
-                (Some(failure), _) => Err(failure.clone()),
-                (None, Some(session)) if session.has_ended() => {
+            let result = match self.link.session() {
+                Some(session) if session.has_ended() => {
                     let text = "the server ended the connection before the batch was done";
                     Err(AppendError::not_written(Error::new(ErrorKind::Disconnected, text)))
                 }
-                (None, Some(session)) => session.batch_reply(bytes).await,
-                (None, None) => {
+                Some(session) => session.batch_reply(bytes).await,
+                None => {
                     let text = "the connection ended before the answer";
                     Err(AppendError::unknown(Error::new(ErrorKind::Disconnected, text)))
                 }
             };
             left.push(match result {
                 Ok(appended) => (batch, Sent::Acknowledged(appended)),
-                Err(failure) => {
-                    if failure.error.reason().is_none() && failure.outcome == Outcome::Unknown {
-                        ended = Some(failure.clone());
-                    }
-                    (batch, Sent::Failed(failure))
-                }
+                Err(failure) => (batch, Sent::Failed(failure)),
             });
         }
         left.extend(unsent.map(|(batch, failure)| (batch, Sent::Failed(failure))));

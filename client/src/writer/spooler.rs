@@ -93,17 +93,29 @@ impl SharedSpool {
         self.run(move |spool| spool.put_all(&batches)).await
     }
 
+    /// The oldest batches that are older than the one of the number `before`; the key of the oldest where that is damaged.
     pub(super) async fn oldest(
         &self,
         count: usize,
         bytes_max: u64,
+        before: u64,
     ) -> Result<Result<Vec<Spooled>, SpoolKey>, Error> {
         let read = move |spool: &mut Spool| match spool.oldest(count, bytes_max) {
-            Ok(oldest) => Ok(Ok(oldest)),
+            Ok(mut oldest) => {
+                let before = spool.key(before);
+                oldest.retain(|spooled| spooled.key < before);
+                Ok(Ok(oldest))
+            }
             Err(SpoolError::Damaged { key, .. }) => Ok(Err(key)),
             Err(error) => Err(error),
         };
         self.run(read).await
+    }
+
+    /// Whether something is there that is older than the batch of this number.
+    pub(super) fn has_before(&self, number: u64) -> bool {
+        self.with(|spool| Ok(spool.first_key().is_some_and(|first| first < spool.key(number))))
+            .unwrap_or(false)
     }
 
     /// Removes delivered batches. What is told is gone also when it fails.

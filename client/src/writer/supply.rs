@@ -240,6 +240,10 @@ impl Shared {
 
     /// The task has ended: what it has not settled goes into the spool, and has failed where that cannot be.
     pub(super) fn end(&self, spool: Option<&SharedSpool>, in_flight: InFlight, why: Option<&Error>) {
+        if spool.is_some() {
+            // It reaches the topic with what is spooled.
+            self.announce();
+        }
         let mut state = self.lock();
         state.phase = Phase::Ended;
         state.seal_open();

@@ -78,9 +78,9 @@ impl Writer {
     /// As [`Writer::flush`], for synchronous code. It waits `timeout` at most; [`Duration::MAX`] is without end.
     ///
     /// On a thread of a runtime of several threads, others take over its tasks meanwhile. A runtime of one thread stands
-    /// still; see [`TaskRuntime::Current`] for where that is of no use. Where the task is on the caller's runtime, it
+    /// still; see [`TaskRuntime::Current`](super::TaskRuntime::Current) for where that is of no use. Where the task is on the caller's runtime, it
     /// panics in a [`LocalSet`](tokio::task::LocalSet) of a runtime of several threads, as
-    /// [`block_in_place`](tokio::task::block_in_place) does: use [`TaskRuntime::Own`] there.
+    /// [`block_in_place`](tokio::task::block_in_place) does: use [`TaskRuntime::Own`](super::TaskRuntime::Own) there.
     ///
     /// # Errors
     /// As [`Writer::flush`]. With [`ErrorKind::TimedOut`] as the kind of the first error when the time is over: what was

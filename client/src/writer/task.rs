@@ -26,7 +26,7 @@ use super::spooler::{SharedSpool, make_room};
 use super::state::Settled;
 use super::supply::{InFlight, Next};
 use crate::backlog::FailedBatch;
-use crate::error::{AppendError, Error, Outcome};
+use crate::error::{AppendError, Error, ErrorKind, Outcome};
 use crate::retry::Backoff;
 use crate::session::{Appended, Link};
 
@@ -157,33 +157,27 @@ impl Task {
 
     /// Sends a batch and what becomes ready meanwhile, and settles it.
     async fn send_some(&mut self, batch: Batch) {
-        let mut is_behind_spooled = false;
         for (batch, sent) in self.send_row(batch, self.hopeless().is_some()).await {
-            let hopeless = self.hopeless();
-            let (failure, attempts) = match (sent, &hopeless) {
+            let (failure, attempts) = match (sent, self.hopeless()) {
                 (Sent::Acknowledged(appended), _) => {
                     self.acknowledge(&batch, appended).await;
                     continue;
                 }
                 (Sent::Failed(failure), _) => (Some(failure), 1),
-                (Sent::Nothing, Some(error)) => (Some(AppendError::not_written(error.clone())), 0),
+                (Sent::Nothing, Some(error)) => (Some(AppendError::not_written(error)), 0),
                 (Sent::Nothing, None) => (None, 0),
             };
             let failure = match failure {
                 Some(failure) if self.can_be_spooled(&batch, &failure) => {
-                    let Err(failure) = self.put_into_spool(&batch, failure).await else {
-                        is_behind_spooled = true;
-                        continue;
-                    };
+                    let Err(failure) = self.put_into_spool(&batch, failure).await else { continue };
+                    // Others of the row may be there: they go first.
+                    self.drain_before(self.shared.front_number()).await;
                     Some(failure)
                 }
                 failure => failure,
             };
             let result = match failure {
-                // Sent now, a batch would pass those before it that are in the spool.
-                Some(failure) if hopeless.is_some() || is_behind_spooled => {
-                    Err(given_up(&batch, failure, attempts))
-                }
+                Some(failure) if self.hopeless().is_some() => Err(given_up(&batch, failure, attempts)),
                 failure => self.deliver(&batch, failure).await,
             };
             match result {
@@ -286,7 +280,9 @@ impl Task {
         self.shared.is_away(&failure.error);
         let (error, messages) = (Some(failure.error.clone()), batch.messages());
         self.shared.events.tell(|| WriterEvent::Spooled { error, batches: 1, messages });
-        self.lose_hope(&failure.error);
+        if failure.error.kind() == ErrorKind::Connect {
+            self.lose_hope(&failure.error);
+        }
         self.shared.settle(Settled::Spooled(Some(failure)));
         Ok(())
     }

@@ -131,6 +131,58 @@ async fn what_was_in_flight_goes_before_what_waited() {
 }
 
 #[tokio::test]
+async fn what_found_no_room_in_the_spool_does_not_pass_what_did() {
+    let folder = TempDir::new().unwrap();
+    let peer = Peer::bind().await;
+    // Room for one of the two batches.
+    let writer = builder(&peer).batch_bytes(512).in_flight(2).spool(folder.path(), 600).open().unwrap();
+    writer.write(b"first").await.unwrap();
+    let (flushed, mut wire) = tokio::join!(writer.flush(), async {
+        let mut wire = peer.accept_with(DEDUP_CONFIG).await;
+        serve(&mut wire, 1).await;
+        wire
+    });
+    flushed.unwrap();
+    let written = texts(8)[6..].iter().map(|text| text.repeat(2)).collect::<Vec<_>>();
+    write_all(&writer, &written).await;
+    let (closed, batches) = tokio::join!(writer.close(), async {
+        wire.batch().await;
+        wire.batch().await;
+        drop(wire);
+        serve(&mut peer.accept_with(DEDUP_CONFIG).await, 2).await
+    });
+    closed.unwrap();
+    assert_eq!(batches.iter().flat_map(messages).collect::<Vec<_>>(), written);
+    assert_eq!(writer.stats().delivered, 3);
+}
+
+#[tokio::test]
+async fn the_spool_tells_what_was_dropped() {
+    let folder = TempDir::new().unwrap();
+    {
+        let writer = Writer::builder(away())
+            .batch_bytes(512)
+            .buffer_bytes(512)
+            .wait_interval(NEVER)
+            .budget(Duration::ZERO)
+            .spool(folder.path(), 900)
+            .open()
+            .unwrap();
+        let mut dropped = 0;
+        while dropped < 3 {
+            dropped += u64::from(writer.write(&[b'x'; 300]).await.is_err());
+            tokio::task::yield_now().await;
+        }
+        let _ = within("the end", writer.close()).await;
+        let stats = writer.stats();
+        assert_eq!((stats.dropped, stats.notices), (dropped, 1));
+        assert_complete(stats);
+    }
+    let kept = spooled_messages(folder.path());
+    assert!(kept.last().unwrap().starts_with("logd-writer: 3 messages with 900 bytes"), "{kept:?}");
+}
+
+#[tokio::test]
 async fn the_spool_makes_room_before_anything_is_dropped() {
     let folder = TempDir::new().unwrap();
     let peer = Peer::bind().await;
