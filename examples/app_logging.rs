@@ -6,18 +6,20 @@
 #![expect(clippy::print_stdout, reason = "an example shows what it does")]
 
 use std::error::Error;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use logd_client::ClientConfig;
-use logd_client::blocking::Writer;
+use logd_client::{ClientConfig, RetryPolicy, Writer};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let lines: u64 = match std::env::args().nth(1) {
         Some(number) => number.parse()?,
         None => 5,
     };
+    // A server that is away for long is waited for, but no line holds the program up for more than a tenth of a second:
+    // rather it is dropped, and the log will say how many were. With `spool(dir, bytes)` they go to the disk instead.
+    let config = ClientConfig::default().retry(RetryPolicy::default().attempts(None));
     // It is kept until the end of the program: dropping it sends what is left, closing it tells whether that went well.
-    let writer = Writer::open(logd_client::Writer::builder(ClientConfig::default()))?;
+    let writer = Writer::builder(config).budget(Duration::from_millis(100)).open()?;
     let log = writer.io();
     tracing_subscriber::fmt().with_ansi(false).with_writer(move || log.clone()).init();
 
@@ -26,7 +28,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         tracing::info!(line, "a customer has ordered something");
     }
     let logged = start.elapsed();
-    writer.close()?;
+    writer.close_blocking(Duration::from_secs(5))?;
     let stored = start.elapsed();
     let rate = |time: std::time::Duration| lines as f64 / time.as_secs_f64();
     println!("{lines} lines: logged in {logged:.2?}, {:.0} lines/s", rate(logged));

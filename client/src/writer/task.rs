@@ -137,10 +137,9 @@ impl Task {
             match self.next_work().await {
                 Next::Send(batch) => self.send_some(batch).await,
                 Next::Drain if self.hopeless.is_none() => self.drain().await,
-                // What is in the spool stays there.
-                Next::Drain => {}
                 Next::End => return,
-                Next::Wait(_) | Next::Idle => {}
+                // Without hope, what is in the spool stays there.
+                Next::Drain | Next::Wait(_) | Next::Idle => {}
             }
             if self.hopeless.is_some() && self.spool.is_some() {
                 return self.spool_out().await;
