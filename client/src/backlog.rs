@@ -83,9 +83,21 @@ pub(crate) struct Failures {
 
 impl Failures {
     pub(crate) fn add(&mut self, failed: &FailedBatch) {
-        self.batches += 1;
-        self.messages += failed.batch.messages();
-        self.first.get_or_insert_with(|| failed.error.clone());
+        self.count(1, failed.batch.messages(), &failed.error);
+    }
+
+    /// Counts batches that failed because of the error.
+    pub(crate) fn count(&mut self, batches: u64, messages: u64, why: &Error) {
+        self.batches += batches;
+        self.messages += messages;
+        self.first.get_or_insert_with(|| why.clone());
+    }
+
+    /// Counts what others have seen fail.
+    pub(crate) fn append(&mut self, others: &Self) {
+        if let Some(first) = &others.first {
+            self.count(others.batches, others.messages, first);
+        }
     }
 
     /// `spooled` messages are in the spool, the last of them because of the error.

@@ -196,7 +196,11 @@ impl Connection {
         format!("`{}` ended the connection {when}", self.peer)
     }
 
-    fn timed_out(&self, what: &str, limit: Duration) -> Error {
+    pub(crate) const fn read_timeout(&self) -> Duration {
+        self.read_timeout
+    }
+
+    pub(crate) fn timed_out(&self, what: &str, limit: Duration) -> Error {
         Error::new(ErrorKind::TimedOut, format!("`{}` {what} for `{limit:?}`", self.peer))
     }
 

@@ -65,6 +65,11 @@ impl RetryPolicy {
         self
     }
 
+    /// How many attempts there are in a row.
+    pub(crate) fn attempts_max(&self) -> Option<u32> {
+        self.attempts.map(|attempts| attempts.max(1))
+    }
+
     /// The count of failures in a row, none yet.
     pub(crate) fn backoff(&self) -> Backoff {
         Backoff { policy: self.clone(), failures: 0 }

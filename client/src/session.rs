@@ -69,7 +69,11 @@ impl Link {
             debug!(%error, "an idle connection was not usable any more");
             self.session = None;
         }
-        self.ready().await
+        self.ready().await.map_err(|error| match error.kind() {
+            // It says nothing about a batch: none was sent.
+            ErrorKind::Protocol => Error::caused(ErrorKind::Connect, "no server answers", error),
+            _ => error,
+        })
     }
 
     /// The session that there is, in whatever state.
@@ -126,6 +130,8 @@ pub(crate) struct Session {
     is_half_sent: bool,
     /// Why an answer did not come. One that comes later would be taken for the answer to another batch.
     unanswerable: Option<Error>,
+    /// When the answer to the oldest batch must have come, however often the wait for it began anew.
+    reply_due: Option<Instant>,
 }
 
 impl Session {
@@ -140,6 +146,7 @@ impl Session {
             has_ended: false,
             is_half_sent: false,
             unanswerable: None,
+            reply_due: None,
         };
         session.settings = Arc::new(session.ask_settings().await?);
         Ok(session)
@@ -214,7 +221,16 @@ impl Session {
         if let Some(error) = &self.unanswerable {
             return Err(AppendError::unknown(error.clone()));
         }
-        let reply = self.connection.reply(Duration::ZERO).await.map_err(|error| {
+        let limit = self.connection.read_timeout();
+        let due = self.reply_due.or_else(|| Instant::now().checked_add(limit));
+        self.reply_due = due;
+        let reply = match due {
+            Some(due) => tokio::time::timeout_at(due, self.connection.reply(Duration::ZERO)).await,
+            None => Ok(self.connection.reply(Duration::ZERO).await),
+        };
+        let reply = reply.unwrap_or_else(|_| Err(self.connection.timed_out("sent nothing", limit)));
+        self.reply_due = None;
+        let reply = reply.map_err(|error| {
             self.unanswerable = Some(error.clone());
             AppendError::unknown(error)
         })?;
@@ -242,6 +258,11 @@ impl Session {
                 Err(AppendError::unknown(error))
             }
         }
+    }
+
+    /// Whether a batch was sent whole and is not answered.
+    pub(crate) const fn has_unanswered(&self) -> bool {
+        self.unanswered > 0
     }
 
     /// Whether the server said, as the last it had to say, that it does no more: what it has not answered is not done.

@@ -182,6 +182,15 @@ pub(super) fn rename(from: &Path, to: &Path) -> Result<(), SpoolError> {
     .map_err(SpoolError::io("create", to))
 }
 
+/// Whether both are files with the same bytes.
+pub(super) fn is_same(one: &Path, other: &Path) -> bool {
+    let read = |path: &Path| match fs::symlink_metadata(path) {
+        Ok(found) if found.is_file() && found.len() <= BATCH_BYTES_MAX as u64 => fs::read(path).ok(),
+        _ => None,
+    };
+    read(other).is_some_and(|bytes| read(one).as_ref() == Some(&bytes))
+}
+
 /// Removes the file; that it is not there is no failure.
 pub(super) fn remove(path: &Path) -> Result<(), SpoolError> {
     match fs::remove_file(path) {

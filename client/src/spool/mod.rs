@@ -337,7 +337,10 @@ impl Spool {
         }
         let (path, aside) = (key.path(&self.dir), key.path_aside(&self.dir, why));
         let is_there = path.symlink_metadata().is_ok();
-        if is_there {
+        if is_there && file::is_same(&path, &aside) {
+            // Somebody has copied it back, and its bytes are there.
+            file::remove(&path)?;
+        } else if is_there {
             file::rename(&path, &aside)?;
         }
         self.forget(key);

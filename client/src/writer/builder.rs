@@ -1,5 +1,6 @@
 //! The settings of a writer, and how it is started.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -169,7 +170,7 @@ impl WriterBuilder {
         self
     }
 
-    /// Whether to go on behind a batch that was given up. Default: to go on.
+    /// Whether to go on behind a batch that was given up. Default: to go on. A writer that halts cannot have a spool.
     pub const fn when_failed(mut self, choice: WhenFailed) -> Self {
         self.limits.when_failed = choice;
         self
@@ -254,6 +255,10 @@ impl WriterBuilder {
                 "buffer_bytes is `{buffer_bytes}`: it must be at least batch_bytes, which is `{batch_bytes}`"
             )));
         }
+        if self.spool.is_some() && self.limits.when_failed == WhenFailed::Halt {
+            let text = "a writer that halts cannot have a spool: what is there is sent behind the gap";
+            return Err(Error::invalid(text));
+        }
         let in_flight = self.in_flight;
         if !(1..=IN_FLIGHT_MAX).contains(&in_flight) {
             return Err(Error::invalid(format!(
@@ -285,6 +290,9 @@ impl WriterBuilder {
             knows_server: false,
             receipts,
             patience,
+            draining: Vec::new(),
+            delivered: Vec::new(),
+            doubtful: HashSet::new(),
             hopeless: None,
         };
         Ok(home.start(task, Loops { events: event_loop, receipts: receipt_loop }, shared))

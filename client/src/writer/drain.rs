@@ -8,9 +8,11 @@ use tokio::time::sleep;
 use tracing::{debug, warn};
 
 use super::events::WriterEvent;
+use super::limits::WhenAway;
 use super::row::Sent;
-use super::spooler::{Removed, SharedSpool};
+use super::spooler::SharedSpool;
 use super::task::{Task, is_transient};
+use crate::backlog::FailedBatch;
 use crate::error::{AppendError, Error, ErrorKind, Outcome};
 use crate::spool::{Aside, SpoolKey, Spooled};
 
@@ -21,12 +23,25 @@ const CLOSING_ATTEMPTS: u32 = 3;
 const READ_BYTES: u64 = 4 * 1024 * 1024;
 
 impl Task {
-    /// Sends what is older in the spool than the batch of this number, however long that takes, but not in vain while
-    /// the writer closes.
-    pub(super) async fn drain_before(&mut self, number: Option<u64>) {
-        let (Some(spool), Some(number)) = (self.spool.clone(), number) else { return };
-        while self.hopeless.is_none() && spool.has_before(number) {
+    /// Sends what is older in the spool than the batch of this number, for as long as that can help. Whether nothing is
+    /// there any more that is older.
+    pub(super) async fn drain_before(&mut self, number: Option<u64>) -> bool {
+        let (Some(spool), Some(number)) = (self.spool.clone(), number) else { return true };
+        while self.shared.spooled_batches() > 0 && spool.has_before(number).await {
+            if self.why_not_try().is_some() || self.is_patience_spent() {
+                return false;
+            }
             self.drain_up_to(&spool, number).await;
+        }
+        true
+    }
+
+    /// Whether the server has been away for as many attempts as the retry policy allows for a batch.
+    fn is_patience_spent(&self) -> bool {
+        let failures = self.patience.failures();
+        match self.shared.limits.when_away {
+            WhenAway::Fail => failures > 0,
+            WhenAway::Retry => self.link.config().retry.attempts_max().is_some_and(|max| failures >= max),
         }
     }
 
@@ -39,6 +54,10 @@ impl Task {
 
     /// Sends the oldest batches of the spool, if they are older than the batch of this number.
     async fn drain_up_to(&mut self, spool: &SharedSpool, number: u64) {
+        if !self.delivered.is_empty() {
+            self.remove_delivered(spool).await;
+            return;
+        }
         // No more than are counted: what `make_room` puts there meanwhile is counted when it is safe.
         let count = if self.server_dedup { self.in_flight_max } else { 1 }.min(self.shared.spooled_batches());
         let oldest = match spool.oldest(count, READ_BYTES, number).await {
@@ -55,8 +74,25 @@ impl Task {
             }
             Err(error) => return self.spool_failed(error).await,
         };
+        if let Some(Spooled { batch, key }) =
+            oldest.first().filter(|first| self.doubtful.contains(&first.key))
+        {
+            match self.link.ready_to_append().await {
+                Ok(session) => self.server_dedup = session.has_dedup(),
+                Err(error) => {
+                    return self.spooled_failed(spool, *key, batch, AppendError::not_written(error)).await;
+                }
+            }
+            if !self.is_repeatable(batch) {
+                let text =
+                    "the server does not know `dedup`: the batch is not sent again, since it may be stored";
+                return self.set_aside(spool, *key, Aside::Unknown, Error::invalid(text)).await;
+            }
+        }
         let batches: Vec<Batch> = oldest.iter().map(|spooled| spooled.batch.clone()).collect();
+        self.draining.clone_from(&oldest);
         let sent = self.send_all(&batches).await;
+        self.draining.clear();
         let mut keys = Vec::with_capacity(oldest.len());
         let mut failed = None;
         for (Spooled { batch, key }, sent) in oldest.iter().zip(sent) {
@@ -69,16 +105,34 @@ impl Task {
                 Sent::Failed(_) | Sent::Nothing => {}
             }
         }
-        if !keys.is_empty() {
-            self.patience.reset();
-            let (Removed { batches, messages, bytes }, removed) = spool.remove(keys).await;
-            self.shared.unspooled(batches, messages, bytes, false);
-            if let Err(error) = removed {
-                return self.spool_failed(error).await;
-            }
+        self.delivered.extend(keys);
+        if !self.remove_delivered(spool).await {
+            return;
         }
         if let Some((key, batch, failure)) = failed {
             self.spooled_failed(spool, key, &batch, failure).await;
+        }
+    }
+
+    /// Removes what the server has acknowledged, so that it is not sent again; whether it could.
+    async fn remove_delivered(&mut self, spool: &SharedSpool) -> bool {
+        if self.delivered.is_empty() {
+            return true;
+        }
+        let (removed, result) = spool.remove(self.delivered.clone()).await;
+        self.shared.unspooled(removed);
+        match result {
+            Ok(()) => {
+                for key in self.delivered.drain(..) {
+                    self.doubtful.remove(&key);
+                }
+                self.patience.reset();
+                true
+            }
+            Err(error) => {
+                self.spool_failed(error).await;
+                false
+            }
         }
     }
 
@@ -98,9 +152,16 @@ impl Task {
             return self.set_aside(spool, key, Aside::Unknown, failure.error).await;
         }
         if !is_transient(&failure.error) {
-            return self.set_aside(spool, key, Aside::Refused, failure.error).await;
+            let why = match failure.outcome {
+                Outcome::Unknown => Aside::Unknown,
+                Outcome::NotWritten => Aside::Refused,
+            };
+            return self.set_aside(spool, key, why, failure.error).await;
         }
-        self.shared.is_away(&failure.error);
+        if failure.outcome == Outcome::Unknown {
+            self.doubtful.insert(key);
+        }
+        self.shared.set_away(&failure.error);
         let delay = self.patience.next_delay().unwrap_or_default();
         let attempts = self.patience.failures();
         if failure.error.kind() == ErrorKind::Connect || attempts >= CLOSING_ATTEMPTS {
@@ -109,16 +170,28 @@ impl Task {
         if self.hopeless.is_some() {
             return;
         }
+        if self.is_patience_spent() {
+            self.give_up_without_room(&failure.error);
+        }
         debug!(error = %failure, ?delay, attempts, "will send the spool again");
         let AppendError { error, outcome } = failure;
         self.shared.events.tell(|| WriterEvent::Retrying { error, outcome, attempts, delay });
         self.rest(delay).await;
     }
 
+    /// Gives up what waits and finds no room in the spool, as it would be without one.
+    fn give_up_without_room(&mut self, error: &Error) {
+        while let Some(batch) = self.shared.take_without_room() {
+            let (error, outcome) = (error.clone(), Outcome::NotWritten);
+            self.give_up(FailedBatch { batch, error, outcome, attempts: 0 });
+        }
+    }
+
     /// Makes the way free for those behind a batch that will never be accepted.
     async fn set_aside(&mut self, spool: &SharedSpool, key: SpoolKey, why: Aside, error: Error) {
-        let (Removed { batches, messages, bytes }, set_aside) = spool.set_aside(key, why).await;
-        self.shared.unspooled(batches, messages, bytes, true);
+        let (removed, set_aside) = spool.set_aside(key, why).await;
+        self.doubtful.remove(&key);
+        self.shared.set_aside(removed, &error);
         match set_aside {
             Ok(path) => {
                 let path = path.unwrap_or_default();

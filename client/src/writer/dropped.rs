@@ -46,7 +46,8 @@ impl Notice {
 
     /// The message; `None` where there shall be none.
     pub(super) fn text(&self, dropped: &Dropped) -> Option<Vec<u8>> {
-        (self.0)(dropped)
+        let text = std::panic::AssertUnwindSafe(|| (self.0)(dropped));
+        std::panic::catch_unwind(text).unwrap_or_else(|_| Some(dropped.to_string().into_bytes()))
     }
 }
 

@@ -17,6 +17,8 @@ pub(super) struct Numbered {
     pub(super) number: u64,
     pub(super) batch: Batch,
     pub(super) promise: Option<Promise>,
+    /// Whether it may be stored by an attempt before it was handed in again.
+    pub(super) is_doubtful: bool,
 }
 
 /// Sealed batches that are not settled.
@@ -36,7 +38,13 @@ impl Queue {
     /// Adds a batch behind all others.
     pub(super) fn push(&mut self, batch: Batch, promise: Option<Promise>) {
         self.last += 1;
-        self.sealed.push_back(Numbered { number: self.last, batch, promise });
+        self.sealed.push_back(Numbered { number: self.last, batch, promise, is_doubtful: false });
+    }
+
+    /// Adds a batch that may be stored already.
+    pub(super) fn push_doubtful(&mut self, batch: Batch) {
+        self.last += 1;
+        self.sealed.push_back(Numbered { number: self.last, batch, promise: None, is_doubtful: true });
     }
 
     /// The number of the last batch that was sealed.
@@ -93,14 +101,19 @@ impl Queue {
     }
 
     /// Takes waiting batches for the spool, oldest first, as many as `bytes_max` and `count_max` allow.
-    pub(super) fn take_for_spool(&mut self, bytes_max: u64, count_max: usize) -> Vec<(u64, Batch)> {
+    pub(super) fn take_for_spool(
+        &mut self,
+        room: u64,
+        bytes_max: u64,
+        count_max: usize,
+    ) -> Vec<(u64, Batch)> {
         let mut taken = Vec::new();
         let mut bytes = 0_u64;
         while taken.len() < count_max
             && let Some(next) = self.sealed.front()
         {
             bytes = bytes.saturating_add(next.batch.bytes().len() as u64);
-            if bytes > bytes_max {
+            if bytes > room || (bytes > bytes_max && !taken.is_empty()) {
                 break;
             }
             if let Some(next) = self.sealed.pop_front() {
@@ -149,7 +162,7 @@ mod tests {
         let mut queue = queue(5);
         assert_eq!((queue.last(), queue.settled_up_to()), (5, 0));
         assert_eq!(queue.take(), Some(batch(&["1"])));
-        assert_eq!(queue.take_for_spool(u64::MAX, 2).len(), 2);
+        assert_eq!(queue.take_for_spool(u64::MAX, u64::MAX, 2).len(), 2);
         assert_eq!(queue.take(), None, "what is on its way into the spool is older");
         assert_eq!(queue.spooled().count(), 2);
         assert_eq!(queue.settled_up_to(), 0, "the first is still in flight");
@@ -167,8 +180,8 @@ mod tests {
     fn what_did_not_reach_the_spool_waits_in_its_old_place() {
         let mut queue = queue(3);
         let [one, two, three] = ["1", "2", "3"].map(|text| batch(&[text]).bytes().len() as u64);
-        assert_eq!(queue.take_for_spool(one + two - 1, 9).len(), 1, "two have no room");
-        assert_eq!(queue.take_for_spool(two + three, 9).len(), 2);
+        assert_eq!(queue.take_for_spool(one + two - 1, u64::MAX, 9).len(), 1, "two have no room");
+        assert_eq!(queue.take_for_spool(two + three, u64::MAX, 9).len(), 2);
         queue.unspool();
         let order: Vec<_> =
             queue.take_all().into_iter().map(|(batch, is_sent)| (batch.number, is_sent)).collect();

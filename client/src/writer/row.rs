@@ -99,7 +99,13 @@ impl Task {
     pub(super) async fn send_all(&mut self, batches: &[Batch]) -> Vec<Sent> {
         let mut row = VecDeque::new();
         let mut unsent = None;
+        let writer_of = |batch: &Batch| batch.id().map(|id| id.writer);
+        let first = batches.first().and_then(writer_of);
         for batch in batches {
+            if writer_of(batch) != first {
+                // A server refuses what follows a refused batch only where both are of one writer.
+                break;
+            }
             match self.send(batch, row.is_empty()).await {
                 Ok(bytes) => row.push_back((batch.clone(), bytes)),
                 Err(failure) => {

@@ -214,7 +214,7 @@ impl Shared {
         if state.phase != Phase::Open {
             let messages = failed.batch.messages();
             state.backlog.put_back(failed, Instant::now());
-            state.stats.taken = state.stats.taken.saturating_sub(messages);
+            state.stats.written += messages;
             return Err(WriteError::Closed);
         }
         state.push_again(failed);

@@ -45,9 +45,14 @@ pub(super) struct Removed {
     pub(super) bytes: u64,
 }
 
-/// A spool; `None` once it is closed.
+/// A spool.
 #[derive(Debug, Clone)]
-pub(super) struct SharedSpool(Arc<Mutex<Option<Spool>>>);
+pub(super) struct SharedSpool {
+    /// `None` once it is closed.
+    spool: Arc<Mutex<Option<Spool>>>,
+    /// The run of this writer's batches.
+    run: u64,
+}
 
 impl SharedSpool {
     /// Opens the spool, tells what was wrong in it, and says what it holds.
@@ -70,11 +75,12 @@ impl SharedSpool {
             bytes: spool.bytes(),
             bytes_max: options.bytes_max,
         };
-        Ok((Self(Arc::new(Mutex::new(Some(spool)))), state))
+        let run = spool.key(0).run;
+        Ok((Self { spool: Arc::new(Mutex::new(Some(spool))), run }, state))
     }
 
     fn with<T>(&self, work: impl FnOnce(&mut Spool) -> Result<T, SpoolError>) -> Result<T, Error> {
-        let mut spool = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut spool = self.spool.lock().unwrap_or_else(PoisonError::into_inner);
         let spool = spool.as_mut().ok_or_else(|| Error::new(ErrorKind::Closed, "the spool is closed"))?;
         work(spool).map_err(spool_error)
     }
@@ -113,9 +119,15 @@ impl SharedSpool {
     }
 
     /// Whether something is there that is older than the batch of this number.
-    pub(super) fn has_before(&self, number: u64) -> bool {
-        self.with(|spool| Ok(spool.first_key().is_some_and(|first| first < spool.key(number))))
-            .unwrap_or(false)
+    pub(super) async fn has_before(&self, number: u64) -> bool {
+        let first =
+            self.run(move |spool| Ok(spool.first_key().is_some_and(|first| first < spool.key(number))));
+        first.await.unwrap_or(false)
+    }
+
+    /// The key of the batch of this number.
+    pub(super) const fn key(&self, number: u64) -> SpoolKey {
+        SpoolKey { run: self.run, number }
     }
 
     /// Removes delivered batches. What is told is gone also when it fails.
@@ -171,9 +183,14 @@ impl SharedSpool {
         })
     }
 
+    /// As [`SharedSpool::set_aside`], at the writer's end.
+    pub(super) fn set_aside_at_end(&self, key: SpoolKey, why: Aside) -> Result<(), Error> {
+        self.with(|spool| spool.set_aside(key, why).map(|_| ()))
+    }
+
     /// Gives the directory free, at once.
     pub(super) fn close(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *self.spool.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 }
 

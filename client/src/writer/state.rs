@@ -17,6 +17,7 @@ use super::dropped::Dropped;
 use super::fill::{OpenBatch, Pushed, random_writer};
 use super::limits::Limits;
 use super::queue::{Numbered, Queue};
+use super::spooler::Removed;
 use super::stats::WriterStats;
 use crate::backlog::{FailedBatch, FailedBatches, Failures};
 use crate::error::{AppendError, Error, ErrorKind, Outcome};
@@ -89,6 +90,8 @@ pub(super) struct State {
     /// What the log is to say next.
     pub(super) dropped: Dropped,
     pub(super) stats: WriterStats,
+    /// What was set aside and no flush has told yet.
+    aside: Failures,
     waiters: Vec<Waiter>,
 }
 
@@ -113,6 +116,7 @@ impl State {
             pressed: false,
             dropped: Dropped::default(),
             stats: WriterStats { recovered, ..WriterStats::default() },
+            aside: Failures::default(),
             waiters: Vec::new(),
         }
     }
@@ -163,16 +167,15 @@ impl State {
         self.bytes = self.bytes.saturating_add(failed.batch.body().len());
         self.stats.buffered += failed.batch.messages();
         self.stats.written += failed.batch.messages();
-        let batch = match failed.outcome {
+        match failed.outcome {
             // It keeps the identity under which it may be stored.
-            Outcome::Unknown => failed.batch,
+            Outcome::Unknown => self.queue.push_doubtful(failed.batch),
             // As a new batch it is remembered for as long as any.
             Outcome::NotWritten => {
                 let id = self.open.take_id();
-                failed.batch.with_id(id)
+                self.queue.push(failed.batch.with_id(id), None);
             }
-        };
-        self.queue.push(batch, None);
+        }
     }
 
     /// Puts the writer's own message into the open batch: `dropped` is told by it. `None` when no batch has room for it.
@@ -225,7 +228,8 @@ impl State {
     }
 
     /// What a flush for which everything is settled is told.
-    pub(super) fn flushed(&self, failures: Failures) -> Flushed {
+    pub(super) fn flushed(&mut self, mut failures: Failures) -> Flushed {
+        failures.append(&std::mem::take(&mut self.aside));
         let spooled = self.spool.as_ref().map_or(0, |spool| spool.messages);
         (failures, spooled, self.spooled_why.clone())
     }
@@ -252,8 +256,11 @@ impl State {
         no_room
     }
 
-    fn settle_one(&mut self, settled: Numbered, result: Settled) -> Vec<FailedBatch> {
-        let Numbered { number, batch, promise } = settled;
+    fn settle_one(&mut self, settled: Numbered, mut result: Settled) -> Vec<FailedBatch> {
+        let Numbered { number, batch, promise, is_doubtful } = settled;
+        if is_doubtful && let Settled::Failed(failed) | Settled::Aside(failed) = &mut result {
+            failed.outcome = Outcome::Unknown;
+        }
         let messages = batch.messages();
         self.bytes = self.bytes.saturating_sub(batch.body().len());
         self.stats.buffered = self.stats.buffered.saturating_sub(messages);
@@ -298,10 +305,11 @@ impl State {
     /// Answers the flushes for which everything is settled.
     fn answer_waiters(&mut self) {
         let settled = self.queue.settled_up_to();
-        let (_, spooled, why) = self.flushed(Failures::default());
-        for waiter in self.waiters.extract_if(.., |waiter| waiter.target <= settled) {
+        let answered: Vec<_> = self.waiters.extract_if(.., |waiter| waiter.target <= settled).collect();
+        for Waiter { failures, done, .. } in answered {
+            let flushed = self.flushed(failures);
             // A flush that does not wait any more does not need the answer.
-            let _ = waiter.done.send((waiter.failures, spooled, why.clone()));
+            let _ = done.send(flushed);
         }
     }
 
@@ -323,12 +331,18 @@ impl State {
     }
 
     /// Batches have left the spool.
-    pub(super) fn unspooled(&mut self, batches: u64, messages: u64, bytes: u64) {
+    pub(super) fn unspooled(&mut self, Removed { batches, messages, bytes }: Removed) {
         if let Some(spool) = &mut self.spool {
             spool.batches = spool.batches.saturating_sub(batches);
             spool.messages = spool.messages.saturating_sub(messages);
             spool.bytes = spool.bytes.saturating_sub(bytes);
         }
+    }
+
+    /// Batches were set aside: the next flush that ends tells it.
+    pub(super) fn set_aside(&mut self, Removed { batches, messages, .. }: Removed, why: &Error) {
+        self.stats.aside += messages;
+        self.aside.count(batches, messages, why);
     }
 }
 

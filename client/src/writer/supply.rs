@@ -7,7 +7,7 @@ use tracing::{error, warn};
 
 use super::events::WriterEvent;
 use super::shared::Shared;
-use super::spooler::{Kept, SharedSpool};
+use super::spooler::{Kept, Removed, SharedSpool};
 use super::state::{Phase, Settled};
 use crate::backlog::FailedBatch;
 use crate::error::{AppendError, Error, ErrorKind, Outcome};
@@ -85,16 +85,16 @@ impl Shared {
         }
     }
 
-    /// The server could not be reached, or had no room.
-    pub(super) fn is_away(&self, error: &Error) {
+    /// Notes that the server could not be reached, or had no room.
+    pub(super) fn set_away(&self, error: &Error) {
         self.lock().away = Some(error.clone());
         self.pressure.notify_one();
         // Those that wait for room may be told that there is no use in it.
         self.room.notify_one();
     }
 
-    /// The server is there again.
-    pub(super) fn is_back(&self) {
+    /// Notes that the server is there again.
+    pub(super) fn set_back(&self) {
         self.lock().away = None;
     }
 
@@ -113,6 +113,9 @@ impl Shared {
     pub(super) fn settle(&self, result: Settled) {
         let is_acknowledged = matches!(result, Settled::Acknowledged(_));
         let is_failed = matches!(result, Settled::Failed(_));
+        if is_failed {
+            self.expire();
+        }
         let mut state = self.lock();
         let settled = state.queue.settle().map(|settled| (settled, result));
         let no_room = state.settle(settled);
@@ -168,9 +171,7 @@ impl Shared {
         if due.is_some_and(|due| due <= now || (state.phase != Phase::Open && is_away)) {
             state.seal_open();
         }
-        let batches = state
-            .queue
-            .take_for_spool(bytes_left.min(SPOOL_BYTES.max(self.limits.batch_bytes as u64)), SPOOL_BATCHES);
+        let batches = state.queue.take_for_spool(bytes_left, SPOOL_BYTES, SPOOL_BATCHES);
         if batches.is_empty() {
             state.pressed = false;
             return Press::Wait(due.filter(|due| *due > now));
@@ -214,28 +215,44 @@ impl Shared {
         let has_room = state.queue.waiting_bytes().is_some_and(|bytes| bytes <= bytes_left);
         let is_done =
             state.queue.is_taken() || state.is_spool_broken || !(has_room || state.queue.is_spooling());
+        state.pressed = true;
         drop(state);
         self.pressure.notify_one();
         is_done
     }
 
-    /// Batches have left the spool: acknowledged, or `aside`.
-    pub(super) fn unspooled(&self, batches: u64, messages: u64, bytes: u64, aside: bool) {
+    /// Batches of the spool were acknowledged, and are not there any more.
+    pub(super) fn unspooled(&self, removed: Removed) {
         let mut state = self.lock();
-        state.unspooled(batches, messages, bytes);
-        if aside {
-            state.stats.aside += messages;
-        } else {
-            state.stats.delivered += messages;
-            state.away = None;
-            state.progress = Instant::now();
-        }
+        state.unspooled(removed);
+        state.stats.delivered += removed.messages;
+        state.away = None;
+        state.progress = Instant::now();
         drop(state);
-        if !aside {
-            self.announce();
-        }
+        self.announce();
         self.pressure.notify_one();
         self.room.notify_one();
+    }
+
+    /// Batches of the spool were set aside, and will not be sent.
+    pub(super) fn set_aside(&self, removed: Removed, why: &Error) {
+        let mut state = self.lock();
+        state.unspooled(removed);
+        state.set_aside(removed, why);
+        drop(state);
+        self.pressure.notify_one();
+        self.room.notify_one();
+    }
+
+    /// Takes the oldest batch that waits, if the spool has no room for it or does not work.
+    pub(super) fn take_without_room(&self) -> Option<Batch> {
+        let mut state = self.lock();
+        let bytes_left = state.spool.as_ref().map_or(0, |spool| spool.bytes_max.saturating_sub(spool.bytes));
+        let bytes = state.queue.waiting_bytes()?;
+        if bytes <= bytes_left && !state.is_spool_broken {
+            return None;
+        }
+        state.queue.take()
     }
 
     /// The task has ended: what it has not settled goes into the spool, and has failed where that cannot be.
@@ -272,6 +289,11 @@ impl Shared {
                 }
                 None => Settled::Failed(failed),
             };
+            if let Settled::Failed(failed) | Settled::Aside(failed) = &result {
+                let FailedBatch { batch, error, outcome, attempts } = failed.clone();
+                let messages = batch.messages();
+                self.events.tell(|| WriterEvent::Failed { error, outcome, attempts, messages });
+            }
             settled.push((numbered, result));
         }
         if let Some(spool) = spool {

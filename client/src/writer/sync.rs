@@ -72,6 +72,13 @@ impl Writer {
 
     fn put_blocking(&self, message: &[u8], promised: Promised) -> Result<Option<Delivery>, WriteError> {
         let Handle { shared, thread } = &*self.handle;
+        if thread.is_some_and(|thread| thread == thread::current().id()) {
+            // It would wait for itself.
+            return shared.put_now(message, promised).unwrap_or_else(|| {
+                shared.press_on();
+                Err(shared.drop_message(message))
+            });
+        }
         shared.put_blocking(message, promised, &mut Patience::default(), place(*thread))
     }
 

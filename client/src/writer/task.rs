@@ -6,6 +6,7 @@
 //! one way or the other, exactly once; when the task ends early, with its runtime, its guard hands everything that is
 //! left to the spool or the backlog.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,13 +23,14 @@ use super::mark::{Identity, Marked};
 use super::receipt::{Receipt, ReceiptLoop, Receipts};
 use super::row::Sent;
 use super::shared::Shared;
-use super::spooler::{SharedSpool, make_room};
+use super::spooler::{Removed, SharedSpool, make_room};
 use super::state::Settled;
 use super::supply::{InFlight, Next};
 use crate::backlog::FailedBatch;
 use crate::error::{AppendError, Error, ErrorKind, Outcome};
 use crate::retry::Backoff;
 use crate::session::{Appended, Link};
+use crate::spool::{Aside, SpoolKey, Spooled};
 
 /// How long what is unsent is still tried to be sent when no handle is left.
 const ABANDONED_TIMEOUT: Duration = Duration::from_secs(5);
@@ -51,6 +53,12 @@ pub(super) struct Task {
     pub(super) receipts: Receipts,
     /// How long to wait for a server that is away, before the next batch of the spool or the next look.
     pub(super) patience: Backoff,
+    /// What of the spool is being sent.
+    pub(super) draining: Vec<Spooled>,
+    /// What the server has acknowledged of the spool, and is not removed from there.
+    pub(super) delivered: Vec<SpoolKey>,
+    /// What of the spool may be stored, as far as this writer knows.
+    pub(super) doubtful: HashSet<SpoolKey>,
     /// Why everything that is left is given up for good: the server is away while the writer closes, or a batch failed and
     /// the writer is to halt then.
     pub(super) hopeless: Option<Error>,
@@ -93,14 +101,16 @@ impl Task {
         let pusher = loops.receipts.map(|receipts| tokio::spawn(Marked::new(identity, receipts.run())));
         let (told, all_told) = oneshot::channel();
         let handler = loops.events.map(|events| tokio::spawn(Marked::new(identity, events.run(all_told))));
-        tokio::select! {
-            () = self.serve() => {
-                self.receipts.close();
-                if let Some(pusher) = pusher {
-                    // One that has panicked has told that by itself.
-                    let _ = pusher.await;
-                }
+        let served = async {
+            self.serve().await;
+            self.receipts.close();
+            if let Some(pusher) = pusher {
+                // One that has panicked has told that by itself.
+                let _ = pusher.await;
             }
+        };
+        tokio::select! {
+            () = served => {}
             () = abandoned => {}
         }
         self.end();
@@ -113,6 +123,21 @@ impl Task {
 
     /// Gives up what is left.
     fn end(&mut self) {
+        let draining = std::mem::take(&mut self.draining);
+        if let Some(spool) = self.spool.clone()
+            && self.link.session().is_some_and(|session| session.has_unanswered())
+        {
+            for Spooled { batch, key } in
+                draining.iter().filter(|spooled| !self.is_repeatable(&spooled.batch))
+            {
+                if spool.set_aside_at_end(*key, Aside::Unknown).is_ok() {
+                    let (messages, bytes) = (batch.messages(), batch.bytes().len() as u64);
+                    let text = "the writer ended before the batch of the spool was acknowledged";
+                    let removed = Removed { batches: 1, messages, bytes };
+                    self.shared.set_aside(removed, &Error::new(ErrorKind::Closed, text));
+                }
+            }
+        }
         let is_repeatable =
             self.unknown_outcome == UnknownOutcome::Retry || (self.shared.limits.dedup && self.server_dedup);
         let in_flight = match (self.knows_server, is_repeatable) {
@@ -156,30 +181,8 @@ impl Task {
 
     /// Sends a batch and what becomes ready meanwhile, and settles it.
     async fn send_some(&mut self, batch: Batch) {
-        for (batch, sent) in self.send_row(batch, self.hopeless().is_some()).await {
-            let (failure, attempts) = match (sent, self.hopeless()) {
-                (Sent::Acknowledged(appended), _) => {
-                    self.acknowledge(&batch, appended).await;
-                    continue;
-                }
-                (Sent::Failed(failure), _) => (Some(failure), 1),
-                (Sent::Nothing, Some(error)) => (Some(AppendError::not_written(error)), 0),
-                (Sent::Nothing, None) => (None, 0),
-            };
-            let failure = match failure {
-                Some(failure) if self.can_be_spooled(&batch, &failure) => {
-                    let Err(failure) = self.put_into_spool(&batch, failure).await else { continue };
-                    // Others of the row may be there: they go first.
-                    self.drain_before(self.shared.front_number()).await;
-                    Some(failure)
-                }
-                failure => failure,
-            };
-            let result = match failure {
-                Some(failure) if self.hopeless().is_some() => Err(given_up(&batch, failure, attempts)),
-                failure => self.deliver(&batch, failure).await,
-            };
-            match result {
+        for (batch, sent) in self.send_row(batch, self.why_not_try().is_some()).await {
+            match self.deliver(&batch, sent).await {
                 Ok(Some(appended)) => self.acknowledge(&batch, appended).await,
                 Ok(None) => {}
                 Err(failed) => self.give_up(failed),
@@ -188,12 +191,12 @@ impl Task {
     }
 
     /// Why nothing needs to be tried now.
-    fn hopeless(&self) -> Option<Error> {
+    pub(super) fn why_not_try(&self) -> Option<Error> {
         let is_failing = self.shared.limits.when_away == WhenAway::Fail;
         self.hopeless.clone().or_else(|| self.shared.lock().away.clone().filter(|_| is_failing))
     }
 
-    fn give_up(&mut self, failed: FailedBatch) {
+    pub(super) fn give_up(&mut self, failed: FailedBatch) {
         let FailedBatch { batch, error, outcome, attempts } = &failed;
         warn!(topic = %self.shared.topic, %error, %outcome, attempts, "a batch was given up");
         if self.shared.limits.when_failed == WhenFailed::Halt {
@@ -254,7 +257,7 @@ impl Task {
         sleep(self.patience.next_delay().unwrap_or_default()).await;
         if self.link.ready_to_append().await.is_ok() {
             self.patience.reset();
-            self.shared.is_back();
+            self.shared.set_back();
         }
     }
 
@@ -267,16 +270,19 @@ impl Task {
 
     /// Puts the oldest batch in flight into the spool; its failure comes back where that cannot be.
     async fn put_into_spool(&mut self, batch: &Batch, failure: AppendError) -> Result<(), AppendError> {
-        let (Some(spool), Some(number)) = (&self.spool, self.shared.front_number()) else {
+        let (Some(spool), Some(number)) = (self.spool.clone(), self.shared.front_number()) else {
             return Err(failure);
         };
+        if failure.outcome == Outcome::Unknown {
+            self.doubtful.insert(spool.key(number));
+        }
         if let Err(error) = spool.put(vec![(number, batch.clone())]).await {
             warn!(topic = %self.shared.topic, %error, "a batch could not be put into the spool");
             self.shared.events.tell(|| WriterEvent::SpoolFailed { error });
             return Err(failure);
         }
         debug!(topic = %self.shared.topic, error = %failure, "a batch went into the spool");
-        self.shared.is_away(&failure.error);
+        self.shared.set_away(&failure.error);
         let (error, messages) = (Some(failure.error.clone()), batch.messages());
         self.shared.events.tell(|| WriterEvent::Spooled { error, batches: 1, messages });
         if failure.error.kind() == ErrorKind::Connect {
@@ -286,19 +292,20 @@ impl Task {
         Ok(())
     }
 
-    /// Tries to append a batch for as long as that can help; `failure` is that of a first attempt. Once it may have been
-    /// stored, it is unknown whether it is until a server says so. `None` when it went into the spool.
-    async fn deliver(
-        &mut self,
-        batch: &Batch,
-        mut failure: Option<AppendError>,
-    ) -> Result<Option<Appended>, FailedBatch> {
+    /// Settles what was sent in a row, and tries to append the batch for as long as that can help, if it was not. Once it
+    /// may have been stored, it is unknown whether it is until a server says so. `None` when it went into the spool.
+    async fn deliver(&mut self, batch: &Batch, mut sent: Sent) -> Result<Option<Appended>, FailedBatch> {
         let mut backoff = self.link.config().retry.backoff();
         let mut outcome = Outcome::NotWritten;
+        let mut attempts = 0;
         loop {
-            let mut failure = match failure.take() {
-                Some(failure) => failure,
-                None => match self.attempt(batch, outcome).await {
+            let is_tried = !matches!(sent, Sent::Nothing) || self.why_not_try().is_none();
+            attempts += u32::from(is_tried);
+            let mut failure = match (std::mem::replace(&mut sent, Sent::Nothing), self.why_not_try()) {
+                (Sent::Acknowledged(appended), _) => return Ok(Some(appended)),
+                (Sent::Failed(failure), _) => failure,
+                (Sent::Nothing, Some(error)) => AppendError::not_written(error),
+                (Sent::Nothing, None) => match self.attempt(batch, outcome).await {
                     Ok(appended) => return Ok(Some(appended)),
                     Err(failure) => failure,
                 },
@@ -307,19 +314,25 @@ impl Task {
                 failure.outcome = outcome;
             }
             outcome = failure.outcome;
-            if backoff.failures() == 0 && self.can_be_spooled(batch, &failure) {
-                match self.put_into_spool(batch, failure).await {
+            if self.can_be_spooled(batch, &failure) {
+                failure = match self.put_into_spool(batch, failure).await {
                     Ok(()) => return Ok(None),
-                    Err(back) => failure = back,
+                    Err(failure) => failure,
+                };
+                if failure.error.kind() == ErrorKind::Connect {
+                    self.lose_hope(&failure.error);
                 }
             }
             if is_transient(&failure.error) {
-                self.shared.is_away(&failure.error);
+                self.shared.set_away(&failure.error);
             }
-            let delay = backoff.next_delay().filter(|_| self.can_help(batch, &failure));
-            let Some(delay) = delay else { return Err(given_up(batch, failure, backoff.failures())) };
-            debug!(error = %failure, ?delay, attempts = backoff.failures(), "will send the batch again");
-            let (error, outcome, attempts) = (failure.error, failure.outcome, backoff.failures());
+            // Others of its row may be in the spool: they go first.
+            let is_next = self.drain_before(self.shared.front_number()).await;
+            let delay = backoff.next_delay().filter(|_| is_next && self.can_help(batch, &failure));
+            let delay = delay.filter(|_| self.why_not_try().is_none());
+            let Some(delay) = delay else { return Err(given_up(batch, failure, attempts)) };
+            debug!(error = %failure, ?delay, attempts, "will send the batch again");
+            let error = failure.error;
             self.shared.events.tell(|| WriterEvent::Retrying { error, outcome, attempts, delay });
             sleep(delay).await;
         }

@@ -150,3 +150,11 @@ async fn a_writer_that_halts_leaves_no_gap() {
     let expected = [("b", 1), ("c", 0), ("d", 0)].map(|(text, attempts)| (text.repeat(400), attempts));
     assert_eq!(left, expected);
 }
+
+#[tokio::test]
+async fn a_writer_that_halts_has_no_spool() {
+    let peer = Peer::bind().await;
+    let folder = tempfile::TempDir::new().unwrap();
+    let error = builder(&peer).when_failed(WhenFailed::Halt).spool(folder.path(), 1).open().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Invalid);
+}

@@ -1,6 +1,8 @@
 //! The writer against a peer that says what a test has it say.
 
 mod backlog;
+mod edges;
+mod handlers;
 mod io;
 mod own;
 mod row;

@@ -295,7 +295,9 @@ async fn a_batch_of_the_spool_that_is_refused_for_good_does_not_hold_up_the_othe
         wire.send(b"ERR topic not allowed\r\n").await;
         assert_eq!(messages(&serve(&mut wire, 1).await[0]), ["good"]);
     });
-    closed.unwrap();
+    let error = closed.unwrap_err();
+    assert_eq!((error.batches, error.messages, error.spooled), (2, 2, 0));
+    writer.flush().await.unwrap();
     let whys: Vec<Aside> = spooled(&folder).aside.iter().map(|(_, why)| *why).collect();
     assert_eq!(whys, [Aside::Refused, Aside::Damaged]);
     for text in ["topic not allowed", "damaged"] {
