@@ -15,13 +15,18 @@ fn main() -> Result<(), Box<dyn Error>> {
         Some(number) => number.parse()?,
         None => 5,
     };
-    // A server that is away for long is waited for, but no line holds the program up for more than a tenth of a second:
-    // rather it is dropped, and the log will say how many were. With `spool(dir, bytes)` they go to the disk instead.
+    // A server that is away for long is waited for, but does not hold the program up for more than a tenth of a second:
+    // what has no room then is dropped, and the log will say how much. With `spool(dir, bytes)` they go to the disk instead.
     let config = ClientConfig::default().retry(RetryPolicy::default().attempts(None));
     // It is kept until the end of the program: dropping it sends what is left, closing it tells whether that went well.
     let writer = Writer::builder(config).budget(Duration::from_millis(100)).open()?;
     let log = writer.io();
-    tracing_subscriber::fmt().with_ansi(false).with_writer(move || log.clone()).init();
+    tracing_subscriber::fmt()
+        .with_ansi(false)
+        .with_writer(move || log.clone())
+        // Else each line that is refused is told on standard error.
+        .log_internal_errors(false)
+        .init();
 
     let start = Instant::now();
     for line in 0..lines {

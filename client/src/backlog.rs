@@ -52,18 +52,26 @@ impl FlushError {
 impl fmt::Display for FlushError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { batches, messages, spooled, first } = self;
+        let were = if *messages == 1 { "was" } else { "were" };
+        let failed = format!("{} with {}", counted(*batches, "batch"), counted(*messages, "message"));
+        let are = if *spooled == 1 { "is" } else { "are" };
+        let kept = format!("{} {are} in the spool", counted(*spooled, "message"));
         match (batches, spooled) {
-            (0, _) => write!(formatter, "{spooled} messages are in the spool and not acknowledged: {first}"),
-            (_, 0) => write!(
-                formatter,
-                "{batches} batches with {messages} messages were not acknowledged, the first because: {first}"
-            ),
-            _ => write!(
-                formatter,
-                "{batches} batches with {messages} messages were not acknowledged, and {spooled} messages are in the \
-                 spool; the first because: {first}"
-            ),
+            (0, _) => write!(formatter, "{kept} and not acknowledged: {first}"),
+            (_, 0) => write!(formatter, "{failed} {were} not acknowledged, the first because: {first}"),
+            _ => {
+                write!(formatter, "{failed} {were} not acknowledged, and {kept}; the first because: {first}")
+            }
         }
+    }
+}
+
+/// A number of things, as it is said.
+pub(crate) fn counted(number: u64, thing: &str) -> String {
+    match number {
+        1 => format!("1 {thing}"),
+        _ if thing.ends_with("ch") => format!("{number} {thing}es"),
+        _ => format!("{number} {thing}s"),
     }
 }
 

@@ -99,6 +99,17 @@ impl Default for ClientConfig {
     }
 }
 
+/// Checks that an address has a port.
+pub(crate) fn check_host(host: &str) -> Result<(), Error> {
+    let is_whole =
+        host.rsplit_once(':').is_some_and(|(name, port)| !name.is_empty() && port.parse::<u16>().is_ok());
+    if is_whole {
+        return Ok(());
+    }
+    let text = "it must be a name or an address, and a port from 0 to 65535, as `127.0.0.1:1774`";
+    Err(Error::invalid(format!("the host is `{host}`: {text}")))
+}
+
 /// Checks a number of bytes that bounds batches.
 pub(crate) fn check_batch_bytes(name: &str, bytes: usize) -> Result<(), Error> {
     if (BATCH_BYTES_MIN..=BATCH_BYTES_MAX).contains(&bytes) {

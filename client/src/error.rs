@@ -116,6 +116,11 @@ impl Error {
         Self { kind, text: format!("{what}: {source}").into(), source: Some(Arc::new(source)) }
     }
 
+    /// An error that says what its cause says.
+    pub(crate) fn told(kind: ErrorKind, source: impl StdError + Send + Sync + 'static) -> Self {
+        Self { kind, text: source.to_string().into(), source: Some(Arc::new(source)) }
+    }
+
     /// A failed call of the operating system. The cause is told in the library's words, which are lower case, where
     /// it has some.
     pub(crate) fn io(kind: ErrorKind, what: impl fmt::Display, source: io::Error) -> Self {

@@ -220,7 +220,7 @@ async fn a_write_neither_blocks_for_ever_nor_vanishes_quietly() {
     gate.open();
     within("the close", writer.close()).await.unwrap();
     let notice = format!(
-        "logd-writer: {dropped} messages with {} bytes were dropped: there was no room for them",
+        "logd-writer: {dropped} messages with {} bytes were dropped: there was no room",
         dropped * 50
     );
     let messages = server.messages().await;

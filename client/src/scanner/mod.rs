@@ -27,7 +27,7 @@ use tokio::task::AbortHandle;
 use self::intake::{Event, Fetched, Intake};
 use self::poll::{Poller, Settings};
 use crate::client::POLL_INTERVAL_DEFAULT;
-use crate::config::{ClientConfig, check_batch_bytes};
+use crate::config::{ClientConfig, check_batch_bytes, check_host};
 use crate::error::{Error, ErrorKind};
 use crate::session::Link;
 
@@ -146,6 +146,7 @@ impl ScannerBuilder {
     /// [`ErrorKind::Invalid`] when a setting is out of its bounds, or when this is not called within a tokio runtime.
     pub fn open(self) -> Result<Scanner, Error> {
         let Self { config, settings, limit } = self;
+        check_host(config.host())?;
         check_batch_bytes("batch_bytes_max", settings.batch_bytes_max)?;
         if !(1..=READ_MESSAGES_DEFAULT).contains(&settings.read_messages) {
             let text = format!(

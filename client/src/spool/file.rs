@@ -144,7 +144,10 @@ pub(super) fn create_dir(dir: &Path) -> Result<(), SpoolError> {
         },
         made => made,
     };
-    is_made.map_err(SpoolError::io("create", dir))?;
+    let is_dir = is_made.and_then(|()| fs::metadata(dir)).map_err(SpoolError::io("create", dir))?.is_dir();
+    if !is_dir {
+        return Err(SpoolError::io("use", dir)(io::ErrorKind::NotADirectory.into()));
+    }
     // Also where it was there: who made it may have been stopped before this.
     sync_dir(&dir.join(".."))
 }

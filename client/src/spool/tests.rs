@@ -147,7 +147,13 @@ fn second_holder_is_refused_until_the_first_is_gone() {
     let first = open(folder.path());
     let error = Spool::open(folder.path(), BYTES_MAX).unwrap_err();
     assert!(matches!(error, SpoolError::Locked { .. }));
-    assert_eq!(error.to_string(), format!("the spool `{}` is in use", folder.path().display()));
+    assert_eq!(
+        error.to_string(),
+        format!(
+            "the spool `{}` is in use by another process, or another writer of this one",
+            folder.path().display()
+        )
+    );
     drop(first);
     open(folder.path());
 }

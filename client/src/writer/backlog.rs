@@ -13,6 +13,9 @@ use crate::backlog::FailedBatch;
 /// [`backlog_bytes`](super::WriterBuilder::backlog_bytes), [`backlog_age`](super::WriterBuilder::backlog_age) and
 /// [`when_backlog_full`](super::WriterBuilder::when_backlog_full).
 ///
+/// A batch that was taken and not handed in again is its taker's: [`Writer::close`](super::Writer::close) neither waits for
+/// it nor tells of it.
+///
 /// ```no_run
 /// # async fn example(writer: logd_client::Writer) -> Result<(), Box<dyn std::error::Error>> {
 /// let backlog = writer.backlog();

@@ -18,7 +18,7 @@ use super::shared::Shared;
 use super::spooler::{SharedSpool, SpoolOptions};
 use super::task::{Loops, Task};
 use crate::backlog::{BacklogLimits, WhenFull};
-use crate::config::{ClientConfig, check_batch_bytes};
+use crate::config::{ClientConfig, check_batch_bytes, check_host};
 use crate::error::Error;
 use crate::session::Link;
 
@@ -134,6 +134,9 @@ impl WriterBuilder {
     /// there is no room by then is dropped: the write says so, and how many were dropped is written to the topic as a
     /// [message of its own](WriterBuilder::drop_notice) as soon as a batch has been acknowledged again. With 0 a write
     /// never waits.
+    ///
+    /// When a message has waited in vain, and nothing was acknowledged meanwhile, those behind it do not wait until
+    /// something is: a server that is away holds an application up once, not with every message.
     pub const fn budget(mut self, budget: Duration) -> Self {
         self.limits.budget = budget;
         self
@@ -197,6 +200,11 @@ impl WriterBuilder {
 
     /// Who hears of everything that goes wrong, from a task of its own. Default: nobody; what is serious is logged in any
     /// case, through `tracing`.
+    ///
+    /// ```
+    /// # use logd_client::{ClientConfig, Writer, WriterEvent};
+    /// let builder = Writer::builder(ClientConfig::default()).error_handler(|event: WriterEvent| eprintln!("{event}"));
+    /// ```
     pub fn error_handler(mut self, handler: impl ErrorHandler) -> Self {
         self.handler = Some(Box::new(handler));
         self
@@ -205,6 +213,12 @@ impl WriterBuilder {
     /// Who is told the receipt of every acknowledged batch, in order, from a task of its own. Default: nobody.
     ///
     /// [`Writer::close`] waits until all were told.
+    ///
+    /// ```
+    /// # use logd_client::{ClientConfig, Receipt, Writer};
+    /// let builder = Writer::builder(ClientConfig::default())
+    ///     .state_pusher(|receipt: &Receipt| println!("{} messages at {}", receipt.messages, receipt.offset));
+    /// ```
     pub fn state_pusher(mut self, pusher: impl StatePusher) -> Self {
         self.pusher = Some(Box::new(pusher));
         self
@@ -249,6 +263,7 @@ impl WriterBuilder {
 
     fn check(&self) -> Result<(), Error> {
         let Limits { batch_bytes, buffer_bytes, .. } = self.limits;
+        check_host(&self.config.host)?;
         check_batch_bytes("batch_bytes", batch_bytes)?;
         if buffer_bytes < batch_bytes {
             return Err(Error::invalid(format!(

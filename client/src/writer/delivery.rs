@@ -29,7 +29,7 @@ pub(super) fn promise() -> (Promise, Fate) {
 /// Becomes the position of a message when the server has it under its write guarantee.
 ///
 /// The error says why the message's batch was given up, and whether it may be in the topic all the same. The batch is
-/// in the backlog then, or, where the kind of the error is [`ErrorKind::Spooled`], safe in the spool; what is done with it
+/// in the backlog then, or, where the [kind](Error::kind) of its [error](AppendError::error) is [`ErrorKind::Spooled`], safe in the spool; what is done with it
 /// there is not told here any more.
 ///
 /// Dropping it loses the news, not the message.

@@ -3,9 +3,11 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::backlog::counted;
+
 /// Messages that were dropped and are not in the topic, as its next message says.
 ///
-/// Its text is `logd-writer: 12 messages with 345 bytes were dropped: there was no room for them`.
+/// Its text is `logd-writer: 12 messages with 345 bytes were dropped: there was no room`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Dropped {
     /// How many messages.
@@ -17,10 +19,9 @@ pub struct Dropped {
 impl fmt::Display for Dropped {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { messages, bytes } = self;
-        write!(
-            formatter,
-            "logd-writer: {messages} messages with {bytes} bytes were dropped: there was no room for them"
-        )
+        let was = if *messages == 1 { "was" } else { "were" };
+        let messages = counted(*messages, "message");
+        write!(formatter, "logd-writer: {messages} with {bytes} bytes {was} dropped: there was no room")
     }
 }
 

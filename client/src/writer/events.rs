@@ -13,6 +13,7 @@ use async_trait::async_trait;
 use tokio::sync::{mpsc, oneshot};
 
 use super::dropped::Dropped;
+use crate::backlog::counted;
 use crate::error::{Error, Outcome};
 
 /// How many events wait for the handler, at most.
@@ -84,15 +85,48 @@ pub enum WriterEvent {
     },
 }
 
+impl fmt::Display for WriterEvent {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Retrying { error, outcome, attempts, delay } => {
+                write!(
+                    formatter,
+                    "attempt {attempts} failed, the next is in {delay:?}: {error} (outcome: {outcome})"
+                )
+            }
+            Self::Failed { error, outcome, messages, .. } => {
+                let messages = counted(*messages, "message");
+                write!(formatter, "a batch with {messages} was given up: {error} (outcome: {outcome})")
+            }
+            Self::Spooled { error, messages, .. } => {
+                let messages = counted(*messages, "message");
+                match error {
+                    Some(error) => write!(formatter, "{messages} went into the spool: {error}"),
+                    None => write!(formatter, "{messages} went into the spool to make room"),
+                }
+            }
+            Self::SetAside { path, error } => {
+                write!(formatter, "a batch of the spool was set aside as `{}`: {error}", path.display())
+            }
+            Self::Dropped { dropped: Dropped { messages, .. }, error } => {
+                write!(formatter, "{} lost: {error}", counted(*messages, "message"))
+            }
+            Self::SpoolFailed { error } | Self::ReceiptFailed { error } => write!(formatter, "{error}"),
+            Self::Missed { events } => write!(formatter, "{} not told", counted(*events, "event")),
+        }
+    }
+}
+
 /// Hears of everything that goes wrong in a writer.
 ///
-/// Every function of one event is a handler.
+/// Every function of one event, by value, is a handler: `|event: WriterEvent| eprintln!("{event}")`. One that panics is not
+/// called again.
 #[async_trait]
 pub trait ErrorHandler: Send + 'static {
     /// Is told of an event. The next is not told before this is done; up to 256 wait, and what comes while so many wait
     /// is counted in [`WriterEvent::Missed`].
     ///
-    /// It may write to the writer that it is told about. A handler that panics is not called again.
+    /// It may write to the writer that it is told about.
     async fn handle(&mut self, event: WriterEvent);
 }
 

@@ -45,7 +45,8 @@ use crate::park::Place;
 /// What the writer's own tasks log while this is where the application's log goes, as they do when a server is away, is
 /// not taken, or each line could cause the next. It is counted in
 /// [`WriterStats::suppressed`](super::WriterStats::suppressed). That holds for what is logged by handlers of its errors and
-/// receipts, too; they can call [`Writer::write`].
+/// receipts, too; they can call [`Writer::write`]. And it holds for the last of all, that a writer which was dropped has lost
+/// something: close it, and look at what that says.
 ///
 /// ```no_run
 /// use std::io::Write;
@@ -62,7 +63,12 @@ use crate::park::Place;
 /// With `tracing-subscriber`, `move || lines.clone()` is a `MakeWriter`:
 ///
 /// ```ignore
-/// tracing_subscriber::fmt().with_ansi(false).with_writer(move || lines.clone()).init();
+/// tracing_subscriber::fmt()
+///     .with_ansi(false)
+///     .with_writer(move || lines.clone())
+///     // Else it prints a line to standard error for each that is refused.
+///     .log_internal_errors(false)
+///     .init();
 /// ```
 #[derive(Debug)]
 pub struct LineWriter {

@@ -35,6 +35,7 @@ use std::thread::ThreadId;
 use std::time::Duration;
 
 use thiserror::Error as ThisError;
+use tokio::runtime::Handle as Runtime;
 use tokio::task::coop::consume_budget;
 
 pub use self::backlog::Backlog;
@@ -119,6 +120,8 @@ struct Handle {
     shared: Arc<Shared>,
     /// The thread of the writer's task, if it has one of its own.
     thread: Option<ThreadId>,
+    /// The runtime of the writer's task, if that has several threads.
+    runtime: Option<Runtime>,
 }
 
 impl Writer {

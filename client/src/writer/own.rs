@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use futures::future::select;
 use tokio::runtime::{Handle as Runtime, RuntimeFlavor};
 
 use super::mark::{Identity, Marked};
@@ -26,7 +27,9 @@ pub enum TaskRuntime {
     Auto,
     /// On the runtime that the writer is opened in.
     ///
-    /// The task ends with that runtime, whatever it has not sent: close the writer before. In a runtime of one thread,
+    /// The task ends with that runtime, whatever it has not sent: close the writer before. When the last handle is dropped
+    /// at the end of `main`, before a runtime of several threads, that waits until what was written is sent, for 10 seconds
+    /// at most; in a task of the runtime it does not. In a runtime of one thread,
     /// synchronous code that waits for room holds up the very task that makes it: use [`LineWriter`](super::LineWriter)
     /// and the `_blocking` functions from other threads only.
     Current,
@@ -69,20 +72,20 @@ impl Home {
     /// Starts the task.
     pub(super) fn start(self, task: Task, loops: Loops, shared: Arc<Shared>) -> Writer {
         let task = Marked::new(Identity::of(&shared), task.run(loops));
-        let thread = match self {
+        let (thread, runtime) = match self {
             Self::Runtime(runtime) => {
                 runtime.spawn(task);
-                None
+                (None, Some(runtime).filter(|runtime| runtime.runtime_flavor() == RuntimeFlavor::MultiThread))
             }
             Self::Thread(OwnThread { runtime, thread, stop }) => {
                 runtime.spawn(async move {
                     task.await;
                     drop(stop);
                 });
-                Some(thread)
+                (Some(thread), None)
             }
         };
-        Writer { handle: Arc::new(Handle { shared, thread }) }
+        Writer { handle: Arc::new(Handle { shared, thread, runtime }) }
     }
 }
 
@@ -92,8 +95,21 @@ impl Drop for Handle {
             let _mark = Identity::of(&self.shared).mark();
             self.shared.abandon();
         }
-        if self.thread.is_some_and(|thread| thread != thread::current().id()) {
-            wait_until(self.shared.ended(), park::deadline(DROP_TIMEOUT), Place::Elsewhere);
+        let deadline = park::deadline(DROP_TIMEOUT);
+        match (self.thread, &self.runtime) {
+            (Some(thread), _) if thread != thread::current().id() => {
+                wait_until(self.shared.ended(), deadline, Place::Elsewhere);
+            }
+            // Not a task, which would hold up a thread of the runtime, but the end of `main`, behind which that ends.
+            (None, Some(runtime)) if tokio::task::try_id().is_none() && self.shared.has_unsent() => {
+                // It ends at once in a runtime that is ending, where nothing more is sent.
+                let living = runtime.spawn(std::future::pending::<()>());
+                let stop = living.abort_handle();
+                let ended = std::pin::pin!(self.shared.ended());
+                wait_until(select(ended, living), deadline, Place::Elsewhere);
+                stop.abort();
+            }
+            _ => {}
         }
     }
 }

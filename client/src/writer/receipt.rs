@@ -34,7 +34,8 @@ pub struct Receipt {
 
 /// Takes the receipt of every batch that the server has acknowledged, in their order.
 ///
-/// Every function of a receipt is a pusher.
+/// Every function of a receipt is a pusher that never fails: `|receipt: &Receipt| println!("{}", receipt.offset)`. One that
+/// can fail, or waits, implements this.
 #[async_trait]
 pub trait StatePusher: Send + 'static {
     /// Takes a receipt. The next is not pushed before this is done; while 1,024 wait, the writer waits, too, and with

@@ -2,7 +2,7 @@
 //!
 //! The lock is never held while something is waited for, logged, or done by a user's function.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use logd_protocol::{TopicName, framed_bytes};
@@ -36,6 +36,11 @@ pub(super) struct Shared {
     pub(super) closing: Notify,
     /// No handle is left.
     pub(super) abandoned: Notify,
+    /// Whether no handle is left.
+    pub(super) is_abandoned: AtomicBool,
+    /// Whether somebody has waited for the end for as long as there was time: nothing more is tried once no handle is
+    /// left.
+    pub(super) has_no_time: AtomicBool,
     /// There may be room for the message whose turn it is.
     pub(super) room: Notify,
     /// A batch has come into the backlog, or none will any more.
@@ -62,6 +67,8 @@ impl Shared {
             pressure: Notify::new(),
             closing: Notify::new(),
             abandoned: Notify::new(),
+            is_abandoned: AtomicBool::new(false),
+            has_no_time: AtomicBool::new(false),
             room: Notify::new(),
             failed: Notify::new(),
             turn: tokio::sync::Mutex::new(()),
@@ -90,6 +97,10 @@ impl Shared {
         let mut waiting = std::pin::pin!(waiting);
         // Half of the time is left for making room.
         let (begin, budget) = (Instant::now(), self.limits.budget);
+        if self.lock().is_waiting_in_vain {
+            self.press_on();
+            return Err(self.drop_message(message));
+        }
         for wait in [budget / 2, budget] {
             let result = match begin.checked_add(wait) {
                 Some(deadline) => timeout_at(deadline, &mut waiting).await,
@@ -100,7 +111,15 @@ impl Shared {
                 Err(_) => self.press_on(),
             }
         }
+        self.has_waited_in_vain(begin);
         Err(self.drop_message(message))
+    }
+
+    /// A message has waited for all of its time: those behind it do not, until something comes forward. So an
+    /// application is held up by a server that is away for one budget, not for one with every message.
+    pub(super) fn has_waited_in_vain(&self, begin: Instant) {
+        let mut state = self.lock();
+        state.is_waiting_in_vain = state.progress <= begin;
     }
 
     /// Puts a message into the open batch if there is room, and no other waits for it; `None` when it has to wait.
@@ -306,8 +325,8 @@ impl Shared {
     /// No handle is left: nobody can close, or write.
     pub(super) fn abandon(&self) {
         self.close();
-        let mut state = self.lock();
-        state.abandoned = true;
+        self.is_abandoned.store(true, Ordering::Relaxed);
+        let state = self.lock();
         let (unsent, failed) = (state.stats.buffered, state.backlog.messages());
         let ended = state.phase == Phase::Ended;
         drop(state);
@@ -318,6 +337,11 @@ impl Shared {
             warn!(%topic, unsent, failed, "a writer was dropped without being closed; what is unsent is still sent");
         }
         self.abandoned.notify_one();
+    }
+
+    /// Whether something is neither acknowledged nor given up, nor in the spool.
+    pub(super) fn has_unsent(&self) -> bool {
+        self.lock().stats.buffered > 0
     }
 
     /// Completes when the task has ended.

@@ -195,7 +195,7 @@ impl SharedSpool {
 }
 
 fn spool_error(error: SpoolError) -> Error {
-    Error::caused(ErrorKind::Spool, "the spool failed", error)
+    Error::told(ErrorKind::Spool, error)
 }
 
 /// Makes room in the buffer by putting batches into the spool, when it is time for that. Never returns.

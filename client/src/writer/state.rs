@@ -67,8 +67,6 @@ pub(super) struct SpoolState {
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) phase: Phase,
-    /// Whether no handle is left.
-    pub(super) abandoned: bool,
     pub(super) open: OpenBatch,
     /// What was promised about the messages of the open batch.
     promised: Option<(Promise, Fate)>,
@@ -85,6 +83,8 @@ pub(super) struct State {
     pub(super) away: Option<Error>,
     /// When the buffer was empty, or a batch was acknowledged, for the last time.
     pub(super) progress: Instant,
+    /// Whether a message has waited for all of its time, and nothing has come forward since it began to.
+    pub(super) is_waiting_in_vain: bool,
     /// Whether a message has waited for so long that room shall be made for it.
     pub(super) pressed: bool,
     /// What the log is to say next.
@@ -102,7 +102,6 @@ impl State {
         let recovered = spool.as_ref().map_or(0, |spool| spool.messages);
         Self {
             phase: Phase::Open,
-            abandoned: false,
             open: OpenBatch::new(topic, limits.batch_bytes, writer, now),
             promised: None,
             queue: Queue::default(),
@@ -113,6 +112,7 @@ impl State {
             spooled_why: None,
             away: None,
             progress: now,
+            is_waiting_in_vain: false,
             pressed: false,
             dropped: Dropped::default(),
             stats: WriterStats { recovered, ..WriterStats::default() },
@@ -272,8 +272,7 @@ impl State {
         match result {
             Settled::Acknowledged(_) => {
                 self.stats.delivered += messages;
-                self.away = None;
-                self.progress = now;
+                self.come_forward(now);
                 Vec::new()
             }
             Settled::Spooled(why) => {
@@ -328,6 +327,13 @@ impl State {
                 Err(AppendError { error: Error::new(ErrorKind::Spooled, text), outcome })
             }
         }
+    }
+
+    /// The server has taken something.
+    pub(super) fn come_forward(&mut self, now: Instant) {
+        self.away = None;
+        self.progress = now;
+        self.is_waiting_in_vain = false;
     }
 
     /// Batches have left the spool.

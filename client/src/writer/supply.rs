@@ -1,9 +1,11 @@
 //! What a writer's handles and its task share: the task's side. It takes batches in their order, and settles each of
 //! them exactly once.
 
+use std::sync::atomic::Ordering;
+
 use logd_protocol::Batch;
 use tokio::time::Instant;
-use tracing::{error, warn};
+use tracing::{error, info, warn};
 
 use super::events::WriterEvent;
 use super::shared::Shared;
@@ -87,7 +89,10 @@ impl Shared {
 
     /// Notes that the server could not be reached, or had no room.
     pub(super) fn set_away(&self, error: &Error) {
-        self.lock().away = Some(error.clone());
+        let was_away = self.lock().away.replace(error.clone()).is_some();
+        if !was_away {
+            warn!(topic = %self.topic, %error, "the server is away");
+        }
         self.pressure.notify_one();
         // Those that wait for room may be told that there is no use in it.
         self.room.notify_one();
@@ -95,7 +100,14 @@ impl Shared {
 
     /// Notes that the server is there again.
     pub(super) fn set_back(&self) {
-        self.lock().away = None;
+        let was_away = self.lock().away.take().is_some();
+        self.tell_back(was_away);
+    }
+
+    fn tell_back(&self, was_away: bool) {
+        if was_away {
+            info!(topic = %self.topic, "the server is back");
+        }
     }
 
     /// How many batches of the spool can be sent.
@@ -117,6 +129,7 @@ impl Shared {
             self.expire();
         }
         let mut state = self.lock();
+        let was_away = is_acknowledged && state.away.is_some();
         let settled = state.queue.settle().map(|settled| (settled, result));
         let no_room = state.settle(settled);
         let dropped = state.drop_batches(&no_room);
@@ -126,6 +139,7 @@ impl Shared {
             self.failed.notify_waiters();
         }
         if is_acknowledged {
+            self.tell_back(was_away);
             self.announce();
         }
         self.room.notify_one();
@@ -189,6 +203,7 @@ impl Shared {
         let batches = spooled.len() as u64;
         let messages = spooled.iter().map(|spooled| spooled.batch.messages()).sum();
         state.settle(spooled.into_iter().map(|spooled| (spooled, Settled::Spooled(why.clone()))));
+        state.is_waiting_in_vain = false;
         if !self.is_half_full(&state) {
             state.pressed = false;
         }
@@ -226,9 +241,10 @@ impl Shared {
         let mut state = self.lock();
         state.unspooled(removed);
         state.stats.delivered += removed.messages;
-        state.away = None;
-        state.progress = Instant::now();
+        let was_away = state.away.is_some();
+        state.come_forward(Instant::now());
         drop(state);
+        self.tell_back(was_away);
         self.announce();
         self.pressure.notify_one();
         self.room.notify_one();
@@ -302,11 +318,11 @@ impl Shared {
         let mut state = self.lock();
         let no_room = state.settle(settled);
         let dropped = state.drop_batches(&no_room);
-        let (abandoned, failed) = (state.abandoned, state.backlog.messages());
+        let failed = state.backlog.messages();
         drop(state);
         self.tell_dropped(dropped, "the backlog is full");
         self.room.notify_one();
-        if abandoned {
+        if self.is_abandoned.load(Ordering::Relaxed) {
             self.report_loss(failed);
         }
     }

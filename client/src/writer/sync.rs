@@ -1,6 +1,7 @@
 //! A writer for synchronous code: the thread waits, on whatever runtime it may be.
 
 use std::pin::pin;
+use std::sync::atomic::Ordering;
 use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
@@ -49,13 +50,21 @@ impl Shared {
         if let Some(result) = self.put_now(message, promised) {
             return result;
         }
+        if self.lock().is_waiting_in_vain {
+            self.press_on();
+            return Err(self.drop_message(message));
+        }
+        let begin = tokio::time::Instant::now();
         let Ends { half, all } = patience.ends(self.limits.budget);
         let mut waiting = pin!(self.put_when_room(message, promised));
         if let Some(result) = wait_until(waiting.as_mut(), half, place) {
             return result;
         }
         self.press_on();
-        wait_until(waiting, all, place).unwrap_or_else(|| Err(self.drop_message(message)))
+        wait_until(waiting, all, place).unwrap_or_else(|| {
+            self.has_waited_in_vain(begin);
+            Err(self.drop_message(message))
+        })
     }
 }
 
@@ -71,7 +80,7 @@ impl Writer {
     }
 
     fn put_blocking(&self, message: &[u8], promised: Promised) -> Result<Option<Delivery>, WriteError> {
-        let Handle { shared, thread } = &*self.handle;
+        let Handle { shared, thread, .. } = &*self.handle;
         if thread.is_some_and(|thread| thread == thread::current().id()) {
             // It would wait for itself.
             return shared.put_now(message, promised).unwrap_or_else(|| {
@@ -97,7 +106,8 @@ impl Writer {
         self.wait_for(park::deadline(timeout), Shared::flush)
     }
 
-    /// As [`Writer::close`], for synchronous code, and otherwise as [`Writer::flush_blocking`].
+    /// As [`Writer::close`], for synchronous code, and otherwise as [`Writer::flush_blocking`]. When the time is over and
+    /// the last handle is dropped, nothing more is tried.
     ///
     /// # Errors
     /// As [`Writer::flush_blocking`]. The writer is closing in any case.
@@ -114,12 +124,16 @@ impl Writer {
         deadline: Option<Instant>,
         wait: impl AsyncFnOnce(&Shared) -> Result<(), FlushError>,
     ) -> Result<(), FlushError> {
-        let Handle { shared, thread } = &*self.handle;
+        let Handle { shared, thread, .. } = &*self.handle;
         if thread.is_some_and(|thread| thread == thread::current().id()) {
             return Err(self.unknown(Error::invalid("the writer's own thread cannot wait for it")));
         }
         wait_until(wait(shared), deadline, place(*thread)).unwrap_or_else(|| {
-            let text = format!("the writer of topic `{}` was not done in time", shared.topic);
+            if shared.is_closing() {
+                shared.has_no_time.store(true, Ordering::Relaxed);
+            }
+            let why = shared.lock().away.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+            let text = format!("the writer of topic `{}` was not done in time{why}", shared.topic);
             Err(self.unknown(Error::new(ErrorKind::TimedOut, text)))
         })
     }

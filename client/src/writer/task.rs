@@ -9,6 +9,7 @@
 use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use logd_protocol::{Batch, Reason};
@@ -95,7 +96,9 @@ impl Task {
         let shared = Arc::clone(&self.shared);
         let abandoned = async {
             shared.abandoned.notified().await;
-            sleep(ABANDONED_TIMEOUT).await;
+            if !shared.has_no_time.load(Ordering::Relaxed) {
+                sleep(ABANDONED_TIMEOUT).await;
+            }
         };
         let identity = Identity::of(&shared);
         let pusher = loops.receipts.map(|receipts| tokio::spawn(Marked::new(identity, receipts.run())));

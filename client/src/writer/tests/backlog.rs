@@ -158,3 +158,25 @@ async fn a_writer_that_halts_has_no_spool() {
     let error = builder(&peer).when_failed(WhenFailed::Halt).spool(folder.path(), 1).open().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Invalid);
 }
+
+#[tokio::test]
+async fn a_silent_server_holds_the_application_up_once_and_not_with_every_message() {
+    let peer = Peer::bind().await;
+    let budget = Duration::from_millis(300);
+    let writer = builder(&peer).batch_bytes(512).buffer_bytes(512).budget(budget).open().unwrap();
+    writer.write(&[b'x'; 400]).await.unwrap();
+    let start = std::time::Instant::now();
+    for _ in 0..40 {
+        assert!(writer.write(&[b'y'; 400]).await.is_err());
+    }
+    assert!((budget..40 * budget).contains(&start.elapsed()), "{:?}", start.elapsed());
+    let mut wire = peer.accept_with(DEDUP_CONFIG).await;
+    wire.batch().await;
+    wire.send(b"OK 0 1\r\n").await;
+    let room = async {
+        while writer.write(b"z").await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    };
+    within("room", room).await;
+}

@@ -301,7 +301,7 @@ async fn a_message_without_room_in_its_budget_is_dropped_counted_and_announced()
         serve(&mut wire, 1).await
     });
     closed.unwrap();
-    let notice = "logd-writer: 3 messages with 1200 bytes were dropped: there was no room for them";
+    let notice = "logd-writer: 3 messages with 1200 bytes were dropped: there was no room";
     assert_eq!(batches.iter().flat_map(messages).collect::<Vec<_>>(), [notice]);
     assert_eq!(writer.dropped(), 3);
 }

@@ -120,3 +120,52 @@ async fn the_writers_own_thread_waits_for_nothing() {
     assert_eq!(messages(&within("the batch", backlog.next()).await.unwrap().batch), ["hello"]);
     assert!(within("the end", backlog.next()).await.is_none());
 }
+
+#[test]
+fn the_end_of_main_waits_for_what_is_unsent() {
+    let (config, served) = peer_thread(1);
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let backlog = runtime.block_on(async {
+        let writer = Writer::builder(config).wait_interval(NEVER).open().unwrap();
+        assert!(writer.handle.thread.is_none());
+        writer.write(b"hello").await.unwrap();
+        writer.backlog()
+    });
+    assert_eq!(backlog.stats().delivered, 1);
+    drop(runtime);
+    assert_eq!(messages(&served.join().unwrap()[0]), ["hello"]);
+}
+
+#[test]
+fn a_handle_that_goes_with_its_runtime_does_not_wait_for_it() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let config = ClientConfig::new("127.0.0.1:1");
+    let backlog = runtime.block_on(async {
+        let writer = Writer::builder(config).wait_interval(NEVER).open().unwrap();
+        writer.write(b"hello").await.unwrap();
+        let backlog = writer.backlog();
+        tokio::spawn(async move {
+            let _writer = writer;
+            std::future::pending::<()>().await;
+        });
+        backlog
+    });
+    let start = std::time::Instant::now();
+    drop(runtime);
+    assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
+    assert_eq!(backlog.messages(), 1);
+}
+
+#[test]
+fn a_close_that_has_had_its_time_is_not_followed_by_another_wait() {
+    let retry = RetryPolicy::default().attempts(None);
+    let writer = Writer::builder(ClientConfig::new("127.0.0.1:1").retry(retry)).open().unwrap();
+    writer.write_blocking(b"hello").unwrap();
+    let error = writer.close_blocking(Duration::from_millis(20)).unwrap_err();
+    assert!(error.to_string().contains("was not done in time"), "{error}");
+    let backlog = writer.backlog();
+    let start = std::time::Instant::now();
+    drop(writer);
+    assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
+    assert_eq!(backlog.messages(), 1);
+}
