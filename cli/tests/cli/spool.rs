@@ -163,7 +163,10 @@ fn send_and_drop_take_no_directory_that_is_in_use_or_not_there() {
     for arguments in [&["spool", "send"][..], &["spool", "drop", "--yes"]] {
         let with = |dir: &Path| run(NOWHERE, &[arguments, &[dir.to_str().unwrap()]].concat(), b"");
         let used = with(folder.path());
-        let expected = format!("log-cli: the spool `{}` is in use", folder.path().display());
+        let expected = format!(
+            "log-cli: the spool `{}` is in use by another writer or program",
+            folder.path().display()
+        );
         assert_eq!(used.failed_with(Exit::Failed), expected);
         let missing = with(&nowhere);
         let expected = format!("log-cli: `{}` is no directory", nowhere.display());

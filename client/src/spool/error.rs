@@ -14,7 +14,7 @@ use super::SpoolKey;
 #[non_exhaustive]
 pub enum SpoolError {
     /// Another handle, of this process or of another one, has the directory. Only one can at a time.
-    #[error("the spool `{}` is in use by another process, or another writer of this one", dir.display())]
+    #[error("the spool `{}` is in use by another writer or program", dir.display())]
     Locked {
         /// The directory.
         dir: PathBuf,

@@ -150,7 +150,7 @@ fn second_holder_is_refused_until_the_first_is_gone() {
     assert_eq!(
         error.to_string(),
         format!(
-            "the spool `{}` is in use by another process, or another writer of this one",
+            "the spool `{}` is in use by another writer or program",
             folder.path().display()
         )
     );
