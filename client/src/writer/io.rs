@@ -62,13 +62,16 @@ use crate::park::Place;
 ///
 /// With `tracing-subscriber`, `move || lines.clone()` is a `MakeWriter`:
 ///
-/// ```ignore
+/// ```
+/// # let writer = logd_client::Writer::builder(logd_client::ClientConfig::default()).open()?;
+/// # let lines = writer.io();
 /// tracing_subscriber::fmt()
 ///     .with_ansi(false)
 ///     .with_writer(move || lines.clone())
 ///     // Else it prints a line to standard error for each that is refused.
 ///     .log_internal_errors(false)
 ///     .init();
+/// # Ok::<(), logd_client::Error>(())
 /// ```
 #[derive(Debug)]
 pub struct LineWriter {
