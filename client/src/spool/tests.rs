@@ -149,10 +149,7 @@ fn second_holder_is_refused_until_the_first_is_gone() {
     assert!(matches!(error, SpoolError::Locked { .. }));
     assert_eq!(
         error.to_string(),
-        format!(
-            "the spool `{}` is in use by another writer or program",
-            folder.path().display()
-        )
+        format!("the spool `{}` is in use by another writer or program", folder.path().display())
     );
     drop(first);
     open(folder.path());
