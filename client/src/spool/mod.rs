@@ -73,8 +73,15 @@ pub struct Spool {
     kept: BTreeMap<SpoolKey, Kept>,
     bytes: u64,
     messages: u64,
-    /// Held, not used: closing it gives the directory free.
-    _lock: File,
+    /// Held for as long as the handle is there.
+    lock: File,
+}
+
+impl Drop for Spool {
+    fn drop(&mut self) {
+        // Closing alone does not do while a child of the process has the descriptor, as it has for a moment when it is made.
+        let _ = self.lock.unlock();
+    }
 }
 
 /// What is known of a batch in the directory.
@@ -137,7 +144,7 @@ impl Spool {
         let run_max = names.iter().map(|name| name.key().run).max().unwrap_or(0);
         let run = run_max.checked_add(1).ok_or_else(|| SpoolError::NoRunLeft { dir: dir.clone() })?;
         let mut spool =
-            Self { dir, run, bytes_max, kept: BTreeMap::new(), bytes: 0, messages: 0, _lock: lock };
+            Self { dir, run, bytes_max, kept: BTreeMap::new(), bytes: 0, messages: 0, lock };
         let findings = spool.load(&names)?;
         Ok((spool, findings))
     }
