@@ -143,8 +143,7 @@ impl Spool {
         let names = file::names(&dir)?;
         let run_max = names.iter().map(|name| name.key().run).max().unwrap_or(0);
         let run = run_max.checked_add(1).ok_or_else(|| SpoolError::NoRunLeft { dir: dir.clone() })?;
-        let mut spool =
-            Self { dir, run, bytes_max, kept: BTreeMap::new(), bytes: 0, messages: 0, lock };
+        let mut spool = Self { dir, run, bytes_max, kept: BTreeMap::new(), bytes: 0, messages: 0, lock };
         let findings = spool.load(&names)?;
         Ok((spool, findings))
     }
