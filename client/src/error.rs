@@ -9,6 +9,7 @@ use std::io;
 use std::sync::Arc;
 
 use logd_protocol::{Offset, Reason};
+use logd_statehandlers::StateErrorKind;
 use thiserror::Error as ThisError;
 
 /// What kind of failure an [`Error`] is.
@@ -32,6 +33,13 @@ pub enum ErrorKind {
         /// The offset of the first batch after the missing ones.
         to: Offset,
     },
+    /// The topic ends before what was read of it: it is another one, or was cut off.
+    Beyond {
+        /// Where reading was to go on.
+        from: Offset,
+        /// The end of the topic.
+        end: Offset,
+    },
     /// The server answered `ERR` with this reason.
     Server(Reason),
     /// The request makes no sense as it is; repeating it does not help.
@@ -42,6 +50,8 @@ pub enum ErrorKind {
     Spooled,
     /// Reading or writing the spool failed.
     Spool,
+    /// The store of checkpoints failed, or said no.
+    State(StateErrorKind),
 }
 
 /// A failed request. Cloning it is cheap.

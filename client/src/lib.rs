@@ -37,6 +37,7 @@ pub mod blocking;
 mod client;
 mod config;
 mod connection;
+mod consumer;
 mod error;
 mod own_thread;
 mod park;
@@ -52,12 +53,29 @@ pub use answers::{Batches, Head, ServerSettings, TopicSummary};
 pub use backlog::{FailedBatch, FlushError, WhenFull};
 pub use client::Client;
 pub use config::ClientConfig;
+pub use consumer::{
+    Consumer, ConsumerBuilder, DeadLetters, DeliveryId, Lag, Nack, Received, Shutdown, StartAt, WhenGone,
+};
 pub use error::{AppendError, Error, ErrorKind, Outcome};
 pub use logd_protocol::{
     Batch, BatchBuilder, BatchId, Bound, Offset, PushError, Reason, TopicName, TopicNameError, WriterId,
     limits,
 };
-pub use logd_statehandlers::{Position, PositionError};
+#[cfg(feature = "file")]
+pub use logd_statehandlers::FileState;
+#[cfg(feature = "conformance")]
+pub use logd_statehandlers::conformance;
+pub use logd_statehandlers::{
+    Anchor, BodyError, Capabilities, Checkpoint, Claim, Claimant, Committed, ConsumerKey, Done, Fence,
+    Fencing, Grant, KeyError, LeaseHandler, MemoryState, Position, PositionError, StateAdmin, StateEntry,
+    StateError, StateErrorKind, StateHandler, Token, async_trait, open as open_state,
+};
+#[cfg(feature = "postgres")]
+pub use logd_statehandlers::{PostgresState, postgres};
+#[cfg(feature = "redis")]
+pub use logd_statehandlers::{RedisState, RedisStateBuilder};
+#[cfg(feature = "sqlite")]
+pub use logd_statehandlers::{SqliteState, sqlite};
 pub use retry::RetryPolicy;
 pub use scanner::{Message, Scanner, ScannerBuilder, Start};
 pub use spool::{

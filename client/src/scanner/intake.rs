@@ -37,6 +37,8 @@ pub(super) struct Fetched {
     pub(super) offset: Offset,
     /// The offset behind the batch.
     pub(super) end: Offset,
+    /// The checksum of its body.
+    pub(super) crc: u32,
     pub(super) messages: BatchMessages,
 }
 
@@ -191,7 +193,8 @@ impl Intake {
         })?;
         let count = if position.delta == 0 { batch.messages() } else { messages.clone().count() as u64 };
         self.wanted = self.wanted.saturating_sub(count);
-        self.ready.push(Event::Messages(Fetched { offset: position.offset, end: behind.offset(), messages }));
+        let (offset, end, crc) = (position.offset, behind.offset(), batch.crc());
+        self.ready.push(Event::Messages(Fetched { offset, end, crc, messages }));
         Ok(())
     }
 

@@ -68,7 +68,7 @@ pub enum Start {
 }
 
 /// The settings of a [`Scanner`].
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 #[must_use]
 pub struct ScannerBuilder {
     config: ClientConfig,
@@ -112,6 +112,12 @@ impl ScannerBuilder {
     /// once a message has arrived later; where none does, a second after the time by this machine's clock.
     pub const fn until(mut self, time: SystemTime) -> Self {
         self.settings.until = Some(time);
+        self
+    }
+
+    /// A position beyond the topic's end is an error, also when the topic is followed: it is another topic than it was.
+    pub(crate) const fn fail_beyond_end(mut self) -> Self {
+        self.settings.fails_beyond_end = true;
         self
     }
 
@@ -169,6 +175,7 @@ impl ScannerBuilder {
         let task = runtime.spawn(Poller::new(Link::new(config), settings, intake).run()).abort_handle();
         Ok(Scanner {
             position: None,
+            crc: 0,
             wanted,
             current: None,
             piece: Vec::new().into_iter(),
@@ -208,6 +215,7 @@ impl ScannerBuilder {
 #[derive(Debug)]
 pub struct Scanner {
     position: Option<Position>,
+    crc: u32,
     wanted: u64,
     current: Option<Fetched>,
     piece: std::vec::IntoIter<Event>,
@@ -224,6 +232,7 @@ impl Scanner {
             start: Start::default(),
             until: None,
             follow: false,
+            fails_beyond_end: false,
             read_messages: READ_MESSAGES,
             wait: WAIT_DEFAULT,
             poll_interval: POLL_INTERVAL_DEFAULT,
@@ -256,6 +265,11 @@ impl Scanner {
     /// Behind the last message of a batch this is the batch that follows, which need not exist yet.
     pub const fn position(&self) -> Option<Position> {
         self.position
+    }
+
+    /// The checksum of the batch of the message that was yielded last.
+    pub(crate) const fn batch_crc(&self) -> u32 {
+        self.crc
     }
 
     fn poll_message(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Message, Error>>> {
@@ -293,7 +307,7 @@ impl Scanner {
 
     /// Cuts the next message out of the current batch.
     fn cut_message(&mut self) -> Option<Message> {
-        let Fetched { offset, end, messages } = self.current.as_mut()?;
+        let Fetched { offset, end, crc, messages } = self.current.as_mut()?;
         let Some(message) = messages.next() else {
             self.current = None;
             return None;
@@ -304,6 +318,7 @@ impl Scanner {
         } else {
             Position { offset: *offset, delta: messages.delta() as u64 }
         });
+        self.crc = *crc;
         self.wanted -= 1;
         Some(Message { position, bytes: message.bytes })
     }

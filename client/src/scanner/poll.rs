@@ -37,6 +37,7 @@ pub(super) struct Settings {
     pub(super) start: Start,
     pub(super) until: Option<SystemTime>,
     pub(super) follow: bool,
+    pub(super) fails_beyond_end: bool,
     pub(super) read_messages: u64,
     pub(super) wait: Duration,
     pub(super) poll_interval: Duration,
@@ -289,6 +290,13 @@ impl Poller {
                 Ok(Progress::Nothing)
             }
             Some(cursor) if cursor.position() == Position::at(end) => Ok(Progress::Nothing),
+            Some(cursor) if cursor.offset() >= end && self.settings.fails_beyond_end => {
+                let (from, topic) = (cursor.offset(), &self.settings.topic);
+                let text = format!(
+                    "topic `{topic}` ends at `{end}`, before `{from}`: was it made anew, or cut off?"
+                );
+                Err(Error::new(ErrorKind::Beyond { from, end }, text).into())
+            }
             Some(cursor) if cursor.offset() >= end => {
                 if !follow {
                     return Err(not_found.into());

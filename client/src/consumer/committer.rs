@@ -1,0 +1,375 @@
+//! The task that stores checkpoints: one at a time, the latest only, when there is something new.
+//!
+//! It also keeps the lease. A store that fails for a while is asked again; what is done meanwhile is stored when it answers.
+//! When somebody else has touched the checkpoint, the lease is asked for again. If it is granted, and the checkpoint is what
+//! was stored last, everything goes on; if it is another one, it was reset, and reading begins anew there. If the lease is
+//! not granted, the consumer ends, and this task does nothing any more.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use logd_statehandlers::{Checkpoint, Claim, Claimant, Fence, Grant, Position, StateError, StateErrorKind};
+use tokio::sync::oneshot;
+use tokio::time::{Instant, sleep_until, timeout};
+use tracing::{info, warn};
+
+use super::shared::Shared;
+use crate::error::Error;
+use crate::retry::Backoff;
+
+/// How long nothing must have been done, with nothing in hand, for a checkpoint to be stored before its time.
+const IDLE: Duration = Duration::from_millis(100);
+/// How long one call of the store can take.
+const STORE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often the last checkpoint is tried to be stored.
+const FINISH_TRIES: u32 = 5;
+
+/// The lease that a consumer holds.
+#[derive(Debug, Clone)]
+pub(super) struct Hold {
+    pub(super) claimant: Claimant,
+    pub(super) ttl: Duration,
+}
+
+/// What the task owns.
+#[derive(Debug)]
+pub(super) struct Committer {
+    shared: Arc<Shared>,
+    hold: Hold,
+    backoff: Backoff,
+    /// Where a reader begins that has no checkpoint.
+    start: Position,
+    renew_at: Instant,
+    failing_since: Option<Instant>,
+    retry_at: Option<Instant>,
+    /// Whether somebody else has moved the checkpoint, and it is not known yet who.
+    is_fenced: bool,
+    /// Whether reading begins anew wherever the checkpoint is.
+    must_reload: bool,
+    /// Why the checkpoint is no more this consumer's to move.
+    ended: Option<StateError>,
+}
+
+impl Committer {
+    pub(super) fn new(shared: Arc<Shared>, hold: Hold, backoff: Backoff, start: Position) -> Self {
+        let renew_at = Instant::now() + hold.ttl / 3;
+        Self {
+            shared,
+            hold,
+            backoff,
+            start,
+            renew_at,
+            failing_since: None,
+            retry_at: None,
+            is_fenced: false,
+            must_reload: false,
+            ended: None,
+        }
+    }
+
+    /// Works until it is told to stop, and then stores a last time and gives the lease back. Tells what it could not store.
+    pub(super) async fn run(mut self, mut stop: oneshot::Receiver<()>) -> Result<(), StateError> {
+        let is_clean = loop {
+            let wake = self.wake();
+            let timer = async {
+                match wake {
+                    Some(at) => sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                stopped = &mut stop => break stopped.is_ok(),
+                () = timer => {}
+                () = self.shared.work.notified() => {}
+            }
+            if self.ended.is_none() && self.retry_at.is_none_or(|at| at <= Instant::now()) {
+                self.work().await;
+            }
+        };
+        self.finish(is_clean).await
+    }
+
+    async fn work(&mut self) {
+        if std::mem::take(&mut self.shared.lock().is_doubted) {
+            self.renew_at = Instant::now();
+        }
+        let jump = self.shared.lock().jump;
+        if let Some(to) = jump {
+            return self.jump(to).await;
+        }
+        if self.is_fenced {
+            return self.ask_again().await;
+        }
+        if self.is_leased() && Instant::now() >= self.renew_at {
+            self.renew().await;
+        }
+        if !self.is_fenced && self.ended.is_none() && self.commit_at().is_some_and(|at| at <= Instant::now())
+        {
+            self.commit().await;
+        }
+    }
+
+    /// Whether this consumer holds a lease.
+    fn is_leased(&self) -> bool {
+        !self.shared.lock().fence.is_none()
+    }
+
+    /// When the next checkpoint is due, or is to be looked for again; `None` while nothing is new.
+    fn commit_at(&self) -> Option<Instant> {
+        let policy = &self.shared.policy;
+        if policy.is_transactional {
+            return None;
+        }
+        let state = self.shared.lock();
+        let since = state.unstored_since?;
+        if policy.messages.is_some_and(|messages| state.tracker.done_since() >= messages) {
+            return Some(since);
+        }
+        let latest = since + policy.interval;
+        Some(if state.tracker.is_empty() { latest.min(state.acked_at + IDLE) } else { latest })
+    }
+
+    fn wake(&self) -> Option<Instant> {
+        if self.ended.is_some() {
+            return None;
+        }
+        let now = Instant::now();
+        if self.is_fenced || self.shared.lock().jump.is_some() {
+            return Some(self.retry_at.unwrap_or(now));
+        }
+        // Nobody says when the last message in hand is done: it is looked for.
+        let commit = self.commit_at().map(|at| at.min(now + IDLE));
+        let renew = self.is_leased().then_some(self.renew_at);
+        let work = [commit, renew].into_iter().flatten().min();
+        match self.retry_at {
+            Some(at) => work.map(|work| work.max(at)),
+            None => work,
+        }
+    }
+
+    /// What is to be stored; `None` if it is stored already.
+    fn latest(&self, is_clean: bool) -> Option<Checkpoint> {
+        let mut state = self.shared.lock();
+        let mut checkpoint = state.tracker.checkpoint(&state.ahead);
+        checkpoint.user.clone_from(&state.user);
+        let since = state.unstored_since.take();
+        state.tracker.forget_done();
+        if let Some(committed) = &state.committed {
+            if committed.next == checkpoint.next && !(is_clean && state.tracker.is_empty()) {
+                checkpoint.head_attempts = committed.head_attempts;
+            }
+            checkpoint = checkpoint.with_extra_of(committed);
+            checkpoint.written_at = committed.written_at;
+            if *committed == checkpoint {
+                return None;
+            }
+        } else if since.is_none() {
+            return None;
+        }
+        Some(checkpoint.written_now())
+    }
+
+    async fn commit(&mut self) {
+        let since = self.shared.lock().unstored_since;
+        let Some(checkpoint) = self.latest(false) else { return };
+        let fence = self.shared.lock().fence;
+        let shared = Arc::clone(&self.shared);
+        let stored = within(shared.handler.complete(&shared.key, &checkpoint, fence)).await;
+        match stored {
+            Ok(_) => {
+                self.shared.lock().committed = Some(checkpoint);
+                self.is_well();
+            }
+            Err(error) => {
+                let mut state = self.shared.lock();
+                state.unstored_since = since.or(state.unstored_since);
+                drop(state);
+                self.failed(error);
+            }
+        }
+    }
+
+    async fn renew(&mut self) {
+        let shared = Arc::clone(&self.shared);
+        let fence = shared.lock().fence;
+        let Some(leases) = shared.handler.leases() else { return };
+        match within(leases.renew(&shared.key, fence, self.hold.ttl)).await {
+            Ok(()) => {
+                self.renew_at = Instant::now() + self.hold.ttl / 3;
+                // Else what is stored next says whether the store is well.
+                if self.commit_at().is_none() {
+                    self.is_well();
+                }
+            }
+            Err(error) => {
+                self.renew_at = Instant::now() + self.hold.ttl / 10;
+                self.failed(error);
+            }
+        }
+    }
+
+    fn is_well(&mut self) {
+        if self.failing_since.take().is_some() {
+            info!(key = %self.shared.key, "the store of checkpoints is back");
+        }
+        self.backoff.reset();
+        self.retry_at = None;
+    }
+
+    fn failed(&mut self, error: StateError) {
+        match error.kind() {
+            StateErrorKind::Fenced => {
+                self.is_fenced = true;
+                self.retry_at = None;
+            }
+            StateErrorKind::Unavailable | StateErrorKind::Ambiguous | StateErrorKind::Failed => {
+                self.wait_for_store(error);
+            }
+            _ => self.end(error),
+        }
+    }
+
+    /// The checkpoint is not this consumer's to move any more.
+    fn end(&mut self, error: StateError) {
+        self.is_fenced = false;
+        self.shared.fail(Error::state(error.clone()));
+        self.ended = Some(error);
+    }
+
+    /// The store fails: it is asked again, and when that has gone on for too long the stream says so.
+    fn wait_for_store(&mut self, error: StateError) {
+        let now = Instant::now();
+        let since = *self.failing_since.get_or_insert_with(|| {
+            warn!(key = %self.shared.key, %error, "the store of checkpoints fails; it is asked again");
+            now
+        });
+        self.retry_at = Some(now + self.backoff.next_delay().unwrap_or_default());
+        if now.duration_since(since) >= self.shared.policy.lag_max {
+            self.failing_since = Some(now);
+            self.shared.complain(Error::state(error));
+        }
+    }
+
+    /// Puts the checkpoint where the topic, which is another one, has its oldest batch.
+    async fn jump(&mut self, to: Position) {
+        let shared = Arc::clone(&self.shared);
+        let unable = || {
+            StateError::new(
+                StateErrorKind::Unsupported,
+                format!("the checkpoint of `{}` cannot be reset", shared.key),
+            )
+        };
+        let Some(admin) = shared.handler.admin() else { return self.end(unable()) };
+        warn!(key = %shared.key, next = %to, "the checkpoint is reset");
+        match within(admin.reset(&shared.key, &Checkpoint::at(to))).await {
+            Ok(()) => {
+                shared.lock().jump = None;
+                self.must_reload = true;
+                self.is_fenced = true;
+                self.is_well();
+            }
+            Err(error) if error.is_retryable() => self.wait_for_store(error),
+            Err(error) => self.end(error),
+        }
+    }
+
+    /// Finds out who has moved the checkpoint: an administrator, or another reader.
+    async fn ask_again(&mut self) {
+        let shared = Arc::clone(&self.shared);
+        let Some(leases) = shared.handler.leases() else {
+            if self.must_reload {
+                return self.read_again().await;
+            }
+            let text = format!("the checkpoint of `{}` was taken over", shared.key);
+            return self.end(StateError::new(StateErrorKind::Fenced, text));
+        };
+        match within(leases.start(&shared.key, &self.hold.claimant, self.hold.ttl)).await {
+            Ok(Claim::Granted(Grant { fence, checkpoint, .. })) => {
+                self.renew_at = Instant::now() + self.hold.ttl / 3;
+                self.begin_anew(checkpoint, fence);
+            }
+            Ok(Claim::Processing { owner, .. }) => {
+                let text = format!("the checkpoint of `{}` was taken over by `{owner}`", shared.key);
+                self.end(StateError::new(StateErrorKind::Fenced, text));
+            }
+            Err(error) if error.is_retryable() => self.wait_for_store(error),
+            Err(error) => self.end(error),
+        }
+    }
+
+    /// Takes what is stored where there are no leases.
+    async fn read_again(&mut self) {
+        let shared = Arc::clone(&self.shared);
+        match within(shared.handler.get(&shared.key)).await {
+            Ok(checkpoint) => self.begin_anew(checkpoint, Fence::NONE),
+            Err(error) if error.is_retryable() => self.wait_for_store(error),
+            Err(error) => self.end(error),
+        }
+    }
+
+    fn begin_anew(&mut self, checkpoint: Option<Checkpoint>, fence: Fence) {
+        self.is_fenced = false;
+        self.is_well();
+        let must_reload = std::mem::take(&mut self.must_reload);
+        let mut state = self.shared.lock();
+        if !must_reload && state.committed == checkpoint {
+            // Nobody has moved it: the lease had run out, or there was none.
+            state.fence = fence;
+            return;
+        }
+        drop(state);
+        info!(key = %self.shared.key, "the checkpoint was moved; reading begins anew there");
+        self.shared.reload(checkpoint, fence, self.start);
+    }
+
+    /// Stores a last time, and gives the lease back.
+    async fn finish(&mut self, is_clean: bool) -> Result<(), StateError> {
+        let is_transactional = self.shared.policy.is_transactional;
+        let shared = Arc::clone(&self.shared);
+        let mut tries = 0;
+        loop {
+            if self.is_fenced {
+                self.ask_again().await;
+            }
+            if let Some(error) = self.ended.take() {
+                return Err(error);
+            }
+            let last = if is_transactional { None } else { self.latest(is_clean) };
+            let fence = shared.lock().fence;
+            tries += 1;
+            let done = match (shared.handler.leases().filter(|_| !fence.is_none()), &last) {
+                (Some(leases), last) => within(leases.release(&shared.key, fence, last.as_ref())).await,
+                (None, Some(last)) => {
+                    within(shared.handler.complete(&shared.key, last, fence)).await.map(|_| ())
+                }
+                (None, None) => Ok(()),
+            };
+            let Err(error) = done else {
+                if let Some(last) = last {
+                    shared.lock().committed = Some(last);
+                }
+                return Ok(());
+            };
+            shared.lock().unstored_since.get_or_insert_with(Instant::now);
+            if tries == FINISH_TRIES {
+                return Err(error);
+            }
+            if error.kind() == StateErrorKind::Fenced {
+                self.is_fenced = true;
+            } else if error.is_retryable() {
+                tokio::time::sleep(self.backoff.next_delay().unwrap_or_default()).await;
+            } else {
+                return Err(error);
+            }
+        }
+    }
+}
+
+/// A call of the store, in its time. What takes longer may be done all the same.
+pub(super) async fn within<T>(call: impl Future<Output = Result<T, StateError>>) -> Result<T, StateError> {
+    timeout(STORE_TIMEOUT, call).await.unwrap_or_else(|_| {
+        let text = format!("the store did not answer within `{STORE_TIMEOUT:?}`");
+        Err(StateError::new(StateErrorKind::Ambiguous, text))
+    })
+}
