@@ -13,11 +13,14 @@ use clap::{CommandFactory, Parser, Subcommand};
 use logd_client::limits::{BATCH_BYTES_MAX, BATCH_BYTES_MIN};
 use logd_client::{ClientConfig, Position, RetryPolicy, TopicName};
 
+use self::state::State;
 use crate::exit::{self, Exit};
 use crate::output::say;
 use crate::when::When;
 
 pub(crate) use clap_complete::Shell;
+
+pub(crate) mod state;
 
 /// Write messages to logd, read them back, and look at its topics.
 #[derive(Debug, Parser)]
@@ -51,6 +54,10 @@ pub(crate) enum Command {
     /// Look at batches that a writer kept in a directory because they could not be delivered, send them, or drop them.
     #[command(after_help = exit::help())]
     Spool(Spool),
+    /// Look at the checkpoints of readers in a store, move them, copy them to another store, or hold them against the
+    /// server's topics.
+    #[command(after_help = exit::help())]
+    State(State),
     /// Print the version of log-cli.
     Version,
     /// Print a script that completes log-cli's arguments in a shell.
@@ -213,14 +220,15 @@ pub(crate) struct Completions {
 impl Cli {
     /// Parses the arguments, or prints the help, the version, or what is wrong with them.
     pub(crate) fn parse_from(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, Exit> {
-        Self::try_parse_from(arguments).map_err(|error| match error.kind() {
+        let arguments: Vec<OsString> = arguments.into_iter().collect();
+        Self::try_parse_from(&arguments).map_err(|error| match error.kind() {
             ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
                 // A reader that closed the pipe has had enough.
                 let _ = error.print();
                 Exit::Success
             }
             _ => {
-                let text = error.render().to_string();
+                let text = state::without_secrets(error.render().to_string(), &arguments);
                 say(&format!("log-cli: {}", text.strip_prefix("error: ").unwrap_or(&text)));
                 Exit::Usage
             }

@@ -7,7 +7,7 @@ use std::fmt;
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
-use logd_client::{Error, ErrorKind};
+use logd_client::{Error, ErrorKind, StateError, StateErrorKind};
 
 /// What the exit code of `log-cli` means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -19,11 +19,11 @@ pub enum Exit {
     Failed = 1,
     /// The arguments make no sense.
     Usage = 2,
-    /// The server cannot be reached, or the connection to it was lost.
+    /// The server or the store of checkpoints cannot be reached, or the connection to it was lost.
     Unreachable = 3,
     /// The server refused the request, or does not speak the protocol.
     Refused = 4,
-    /// Everything readable was read, but batches are missing or damaged.
+    /// Everything readable was read, but batches or checkpoints are missing or damaged, or do not fit together.
     Damaged = 5,
     /// SIGINT ended it.
     Interrupted = 130,
@@ -55,9 +55,9 @@ impl Exit {
             Self::Success => "done; also when the reader of the output closed it",
             Self::Failed => "failed: a file, a line that is too long, a topic or an offset that is not there",
             Self::Usage => "the arguments make no sense",
-            Self::Unreachable => "the server cannot be reached, or the connection was lost",
+            Self::Unreachable => "the server or the store cannot be reached, or the connection was lost",
             Self::Refused => "the server refused the request, or does not speak the protocol",
-            Self::Damaged => "batches are missing or damaged; all others were read",
+            Self::Damaged => "batches or checkpoints are missing or damaged; all others were read",
             Self::Interrupted => "ended by SIGINT",
             Self::Terminated => "ended by SIGTERM",
         }
@@ -117,6 +117,17 @@ impl From<Error> for Failure {
             _ if error.is_not_found() => Exit::Failed,
             ErrorKind::Server(_) | ErrorKind::Protocol => Exit::Refused,
             ErrorKind::Corrupt | ErrorKind::Gap { .. } => Exit::Damaged,
+            _ => Exit::Failed,
+        };
+        Self::new(exit, error.to_string())
+    }
+}
+
+impl From<StateError> for Failure {
+    fn from(error: StateError) -> Self {
+        let exit = match error.kind() {
+            StateErrorKind::Unavailable | StateErrorKind::Ambiguous => Exit::Unreachable,
+            StateErrorKind::Corrupt | StateErrorKind::Newer => Exit::Damaged,
             _ => Exit::Failed,
         };
         Self::new(exit, error.to_string())

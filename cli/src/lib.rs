@@ -19,6 +19,7 @@ mod progress;
 mod read;
 mod signals;
 mod spool;
+mod state;
 mod stats;
 mod topics;
 mod version;
@@ -92,6 +93,7 @@ async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::Config => signals.unless(config::run(&common)).await,
         Command::Ping => signals.unless(ping::run(&common)).await,
         Command::Spool(args) => spool::run(&common, args.command, &mut signals).await,
+        Command::State(args) => signals.unless(state::run(&common, args.command)).await,
         Command::Version => signals.unless(version::run()).await,
         Command::Completions(args) => signals.unless(completions::run(args.shell)).await,
     }

@@ -6,6 +6,7 @@ mod failures;
 mod round_trips;
 mod signals;
 mod spool;
+mod state;
 mod support;
 mod times;
 mod write;

@@ -75,7 +75,7 @@ impl TestServer {
     /// Runs `log-cli`, which must succeed, and returns what it printed.
     pub(crate) fn done(&self, arguments: &[&str], input: &[u8]) -> Vec<u8> {
         let finished = self.cli(arguments, input);
-        assert_eq!(finished.code, Exit::Success.code().into(), "{arguments:?}: {}", finished.stderr);
+        assert_eq!(finished.code, i32::from(Exit::Success.code()), "{arguments:?}: {}", finished.stderr);
         finished.stdout
     }
 
