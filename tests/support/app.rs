@@ -7,6 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use crate::binary::KillOnDrop;
 use crate::wait::{BOUND, wait_until};
 
@@ -53,6 +55,32 @@ impl App {
                 .iter()
                 .any(|said| said.starts_with(start))
         });
+    }
+
+    /// Whether it has said a line that begins with `start`.
+    pub fn has_said(&self, start: &str) -> bool {
+        self.said().iter().any(|said| said.starts_with(start))
+    }
+
+    /// What it has said so far.
+    pub fn said(&self) -> Vec<String> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Sends `signal`.
+    ///
+    /// # Panics
+    /// When it has ended and was waited for.
+    pub fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.process.0), signal).expect("a child can be sent a signal");
+    }
+
+    /// Whether the process is there.
+    ///
+    /// # Panics
+    /// When the system does not say.
+    pub fn is_running(&mut self) -> bool {
+        self.process.0.try_wait().expect("a child can be waited for").is_none()
     }
 
     /// Kills it with SIGKILL, and returns what it has said.

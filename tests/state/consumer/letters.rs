@@ -1,0 +1,143 @@
+//! Dead letters, and what makes a message one.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use logd_client::{
+    DeadLetters, DeliveryId, MemoryState, Message, Nack, Scanner, StateHandler, TaskRuntime, TopicName,
+    Writer, async_trait,
+};
+
+use super::life::{Life, all, builder, fill, key, next, some, text, until};
+use crate::in_process::{TestServer, take_all, within};
+
+/// Keeps the letters; the first time each fails.
+#[derive(Debug, Clone, Default)]
+struct Kept {
+    letters: Arc<Mutex<Vec<(String, String, u32)>>>,
+    has_failed: bool,
+}
+
+#[async_trait]
+impl DeadLetters for Kept {
+    async fn bury(
+        &mut self,
+        id: &DeliveryId,
+        message: &Message,
+        returned: u32,
+    ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        if !std::mem::replace(&mut self.has_failed, true) {
+            return Err("not yet".into());
+        }
+        let text = String::from_utf8(message.bytes.to_vec())?;
+        self.letters.lock().unwrap().push((id.to_string(), text, returned));
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn letters_go_to_a_topic() {
+    let server = TestServer::start().await;
+    let texts = fill(&server, 0..6).await;
+    let states = Arc::new(MemoryState::new());
+    let topic = TopicName::new("dead").unwrap();
+    let letters = Writer::builder(server.client_config()).topic(topic.clone()).runtime(TaskRuntime::Current);
+    let begin =
+        builder(&server, &states).follow(false).deliveries_max(3).dead_letters(letters.open().unwrap());
+    let mut consumer = begin.open().await.unwrap();
+    next(&mut consumer).await.nack(Nack::DeadLetter);
+    // What is on its way to the dead letters does not come again.
+    let mut seen = Vec::new();
+    while let Some(delivery) = within("a message", consumer.next()).await {
+        let delivery = delivery.unwrap();
+        seen.push(text(&delivery));
+        match delivery.redelivered() {
+            _ if text(&delivery) != texts[3] => delivery.ack(),
+            0 => drop(delivery),
+            _ => delivery.nack(Nack::Retry { after: Duration::ZERO }),
+        }
+    }
+    assert_eq!(seen.iter().filter(|text| **text == texts[3]).count(), 3);
+    assert_eq!(seen.len(), 7);
+    let shutdown = consumer.shutdown(Duration::from_secs(9)).await.unwrap();
+    assert!(shutdown.is_drained);
+    let scanner = Scanner::builder(server.client_config()).topic(topic).open().unwrap();
+    assert_eq!(take_all(scanner).await, [texts[0].clone(), texts[3].clone()]);
+}
+
+#[tokio::test]
+async fn letters_go_to_a_callback_that_can_fail() {
+    let server = TestServer::start().await;
+    let texts = fill(&server, 0..3).await;
+    let states = Arc::new(MemoryState::new());
+    let kept = Kept::default();
+    let begin = builder(&server, &states).deliveries_max(2).dead_letters(kept.clone());
+    let mut consumer = begin.open().await.unwrap();
+    drop(next(&mut consumer).await);
+    next(&mut consumer).await.nack(Nack::Retry { after: Duration::ZERO });
+    assert_eq!(some(&mut consumer, 2).await, texts[1..]);
+    // It waits for the letter.
+    let shutdown = within("the shutdown", consumer.shutdown(Duration::from_secs(60))).await.unwrap();
+    assert!(shutdown.is_drained, "{shutdown:?}");
+    assert_eq!(*kept.letters.lock().unwrap(), [("default/0.0".to_owned(), texts[0].clone(), 2)]);
+}
+
+#[tokio::test]
+async fn a_message_that_brings_down_every_start_is_a_dead_letter() {
+    let server = TestServer::start().await;
+    let texts = fill(&server, 0..3).await;
+    let states = Arc::new(MemoryState::new());
+    let kept = Kept { has_failed: true, ..Kept::default() };
+    let begin = || builder(&server, &states).deliveries_max(3).follow(false).dead_letters(kept.clone());
+    for start in 1..=3 {
+        let life = Life::new();
+        life.hold(begin(), 2).await;
+        life.crash();
+        assert_eq!(states.get(&key()).await.unwrap().unwrap().head_attempts, start);
+    }
+    let mut consumer = begin().open().await.unwrap();
+    assert_eq!(all(&mut consumer).await, texts[1..]);
+    consumer.shutdown(Duration::from_secs(9)).await.unwrap();
+    assert_eq!(*kept.letters.lock().unwrap(), [("default/0.0".to_owned(), texts[0].clone(), 0)]);
+}
+
+#[tokio::test]
+async fn starts_that_end_well_or_had_nothing_to_do_do_not_count() {
+    let server = TestServer::start().await;
+    fill(&server, 0..3).await;
+    let states = Arc::new(MemoryState::new());
+    let begin = || builder(&server, &states).deliveries_max(2);
+    for _ in 0..4 {
+        let consumer = begin().open().await.unwrap();
+        consumer.shutdown(Duration::ZERO).await.unwrap();
+    }
+    let mut consumer = begin().open().await.unwrap();
+    some(&mut consumer, 3).await;
+    consumer.shutdown(Duration::ZERO).await.unwrap();
+    for _ in 0..4 {
+        let life = Life::new();
+        life.hold(begin(), 0).await;
+        life.crash();
+    }
+    let texts = fill(&server, 3..5).await;
+    let mut consumer = begin().open().await.unwrap();
+    assert_eq!(some(&mut consumer, 2).await, texts);
+}
+
+#[tokio::test]
+async fn without_a_place_for_letters_they_are_skipped() {
+    let server = TestServer::start().await;
+    let texts = fill(&server, 0..3).await;
+    let states = Arc::new(MemoryState::new());
+    let mut consumer = builder(&server, &states).deliveries_max(2).follow(false).open().await.unwrap();
+    next(&mut consumer).await.nack(Nack::DeadLetter);
+    drop(next(&mut consumer).await);
+    drop(next(&mut consumer).await);
+    assert_eq!(all(&mut consumer).await, texts[2..]);
+    let shutdown = consumer.shutdown(Duration::ZERO).await.unwrap();
+    until("the end", async || {
+        states.get(&key()).await.unwrap().map(|found| found.next) == shutdown.committed
+    })
+    .await;
+    assert!(shutdown.is_drained);
+}
