@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use logd_protocol::Offset;
 use logd_statehandlers::{Claimant, ConsumerKey, Fence, Fencing, StateHandler};
 use tokio::runtime::Handle as Runtime;
 use tokio::sync::oneshot;
@@ -246,6 +247,7 @@ impl ConsumerBuilder {
             is_poison,
             window_messages: self.window_messages,
             window_bytes: self.window_bytes,
+            batch: (Offset::new(u64::MAX), Instant::now()),
         })
     }
 
@@ -289,6 +291,7 @@ fn state(begin: Begin, fence: Fence) -> State {
         is_doubted: false,
         ahead: known.done,
         dead: VecDeque::new(),
-        acked_at: now,
+        acks: 0,
+        acks_seen: (0, now),
     }
 }

@@ -121,13 +121,16 @@ impl Committer {
         if policy.is_transactional {
             return None;
         }
-        let state = self.shared.lock();
+        let mut state = self.shared.lock();
         let since = state.unstored_since?;
+        if state.acks_seen.0 != state.acks {
+            state.acks_seen = (state.acks, Instant::now());
+        }
         if policy.messages.is_some_and(|messages| state.tracker.done_since() >= messages) {
             return Some(since);
         }
         let latest = since + policy.interval;
-        Some(if state.tracker.is_empty() { latest.min(state.acked_at + IDLE) } else { latest })
+        Some(if state.tracker.is_empty() { latest.min(state.acks_seen.1 + IDLE) } else { latest })
     }
 
     fn wake(&self) -> Option<Instant> {

@@ -95,6 +95,8 @@ pub struct Consumer {
     is_poison: bool,
     window_messages: usize,
     window_bytes: usize,
+    /// The batch of the last message, and when its first was taken.
+    batch: (Offset, Instant),
     stopping: Option<Stopping>,
 }
 
@@ -201,7 +203,9 @@ impl Consumer {
             self.begin_anew(position);
             return Step::Wait { has_room: false, at: Some(Instant::now()) };
         }
-        if let Some(handed) = state.tracker.again(Instant::now()) {
+        if state.tracker.again_at().is_some()
+            && let Some(handed) = state.tracker.again(Instant::now())
+        {
             let (generation, crc) = (state.generation, state.tracker.crc(handed.slot).unwrap_or_default());
             drop(state);
             return Step::Yield(Some(Ok(Received::new(handed, generation, crc, Arc::clone(&self.shared)))));
@@ -226,9 +230,15 @@ impl Consumer {
 
     /// Takes what the scanner has yielded into hand; `None` when there is nothing to tell.
     fn take(&mut self, scanned: Option<Result<Message, Error>>) -> Option<Result<Received, Error>> {
-        let now = Instant::now();
         let Some(scanner) = &self.scanner else { return None };
         let next = scanner.position();
+        if let Some(Ok(message)) = &scanned
+            && message.position.offset != self.batch.0
+        {
+            // One time for all messages of a batch: they have come together.
+            self.batch = (message.position.offset, Instant::now());
+        }
+        let now = self.batch.1;
         match scanned {
             None => {
                 self.scanner = None;

@@ -47,8 +47,9 @@ pub(super) struct State {
     /// What was done before this reader began, behind the checkpoint.
     pub(super) ahead: Vec<Done>,
     pub(super) dead: VecDeque<Dead>,
-    /// When something was acknowledged last.
-    pub(super) acked_at: Instant,
+    /// How many messages were acknowledged; and how many when the committer has seen it change last, and when that was.
+    pub(super) acks: u64,
+    pub(super) acks_seen: (u64, Instant),
     /// When the oldest thing was done that is not stored.
     pub(super) unstored_since: Option<Instant>,
 }
@@ -108,10 +109,12 @@ impl Shared {
         if !state.tracker.ack(slot) {
             return;
         }
-        let now = Instant::now();
-        state.acked_at = now;
+        state.acks += 1;
         // The committer looks for itself now and then once it knows that there is something.
-        let is_first = state.unstored_since.replace(state.unstored_since.unwrap_or(now)).is_none();
+        let is_first = state.unstored_since.is_none();
+        if is_first {
+            state.unstored_since = Some(Instant::now());
+        }
         if is_first || self.policy.messages == Some(state.tracker.done_since()) {
             self.work.notify_one();
         }
