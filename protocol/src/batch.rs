@@ -266,6 +266,11 @@ impl BatchMessages {
     pub fn is_done(&self) -> bool {
         self.at >= self.body.len()
     }
+
+    /// The body that the messages lie in.
+    pub const fn body(&self) -> &Bytes {
+        &self.body
+    }
 }
 
 impl Iterator for BatchMessages {

@@ -1,5 +1,6 @@
 //! The consumer against a real server: what it delivers, what it stores, and where it goes on.
 
+mod anew;
 mod gone;
 mod leases;
 mod letters;
@@ -173,7 +174,7 @@ async fn the_window_holds_back() {
     let server = TestServer::start().await;
     let texts = fill(&server, 0..12).await;
     let states = Arc::new(MemoryState::new());
-    for (messages, bytes, count) in [(3, 1 << 20, 3), (100, 25, 3)] {
+    for (messages, bytes, count) in [(3, 1 << 20, 3), (100, 45, 3)] {
         let mut consumer = builder(&server, &states).window(messages, bytes).open().await.unwrap();
         let mut in_hand = Vec::new();
         for text_ in &texts[..count] {

@@ -4,7 +4,6 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use logd_protocol::Offset;
 use logd_statehandlers::{Claimant, ConsumerKey, Fence, Fencing, StateHandler};
 use tokio::runtime::Handle as Runtime;
 use tokio::sync::oneshot;
@@ -15,7 +14,7 @@ use super::committer::{Committer, Hold};
 use super::graves::bury_all;
 use super::policy::{CommitPolicy, DeadLetters, Grave, StartAt, WhenGone};
 use super::shared::{Shared, State};
-use super::tracker::Tracker;
+use super::tracker::{Amount, Tracker};
 use super::{Consumer, Stopping};
 use crate::client::Client;
 use crate::config::ClientConfig;
@@ -48,6 +47,7 @@ pub struct ConsumerBuilder {
     is_exclusive: bool,
     waits: bool,
     owner: Option<String>,
+    limit: u64,
     window_messages: usize,
     window_bytes: usize,
     deliveries_max: Option<u32>,
@@ -76,6 +76,7 @@ impl ConsumerBuilder {
             is_exclusive: false,
             waits: false,
             owner: None,
+            limit: u64::MAX,
             window_messages: WINDOW_MESSAGES_DEFAULT,
             window_bytes: WINDOW_BYTES_DEFAULT,
             deliveries_max: None,
@@ -96,8 +97,8 @@ impl ConsumerBuilder {
     }
 
     /// The most messages to deliver. Default: no limit.
-    pub fn limit(mut self, messages: u64) -> Self {
-        self.scanner = self.scanner.limit(messages);
+    pub const fn limit(mut self, messages: u64) -> Self {
+        self.limit = messages;
         self
     }
 
@@ -162,8 +163,8 @@ impl ConsumerBuilder {
         self
     }
 
-    /// How much can be in hand before no more is taken from the topic. Default: 10,000 messages and 16 MiB; at least 1
-    /// message.
+    /// How far what is handed out can be ahead of what is done, in messages, and in bytes of their frames, before no more is
+    /// taken from the topic. Default: 10,000 messages and 16 MiB; at least 1 message.
     pub const fn window(mut self, messages: usize, bytes: usize) -> Self {
         self.window_messages = messages;
         self.window_bytes = bytes;
@@ -212,10 +213,9 @@ impl ConsumerBuilder {
             starts_max: self.deliveries_max.filter(|_| !self.policy.is_transactional),
             held: &mut held,
         };
-        let found = beginning
-            .find()
-            .await
-            .and_then(|begin| Ok((self.scanner.clone().start(Start::At(begin.next)).open()?, begin)));
+        let found = beginning.find().await.and_then(|begin| {
+            Ok((self.scanner.clone().limit(self.limit).start(Start::At(begin.next)).open()?, begin))
+        });
         let (scanner, begin) = match found {
             Ok(found) => found,
             Err(error) => {
@@ -223,7 +223,7 @@ impl ConsumerBuilder {
                 return Err(error);
             }
         };
-        let (is_poison, next) = (begin.is_poison, begin.next);
+        let (is_poison, next, has_gap) = (begin.is_poison, begin.next, begin.gap.is_some());
         let state = state(begin, held.take());
         let has_dead_letters = self.grave.0.is_some();
         let shared =
@@ -242,12 +242,16 @@ impl ConsumerBuilder {
             scanner: Some(scanner),
             lost: None,
             is_jumping: false,
+            passing: has_gap.then_some(next),
             origin: next,
             when_gone: self.when_gone,
             is_poison,
-            window_messages: self.window_messages,
-            window_bytes: self.window_bytes,
-            batch: (Offset::new(u64::MAX), Instant::now()),
+            is_careful: true,
+            current: None,
+            wanted: self.limit,
+            window: Amount { messages: self.window_messages as u64, bytes: self.window_bytes as u64 },
+            handed: Amount::default(),
+            room: Amount::default(),
         })
     }
 
@@ -273,25 +277,26 @@ impl ConsumerBuilder {
 }
 
 /// What a consumer knows when it begins.
-fn state(begin: Begin, fence: Fence) -> State {
+pub(super) fn state(begin: Begin, fence: Fence) -> State {
     let now = Instant::now();
     let known = begin.checkpoint.clone().unwrap_or_default();
+    // What is gone is passed once it was told.
+    let done = if begin.gap.is_some() && begin.checkpoint.is_some() { known.next } else { begin.next };
     State {
         generation: 0,
-        tracker: Tracker::new(begin.next, known.anchor),
+        tracker: Tracker::new(done, known.anchor),
         fence,
+        fence_before: None,
         committed: begin.checkpoint,
         user: known.user,
-        // What was passed over is not told again.
-        unstored_since: begin.gap.as_ref().map(|_| now),
-        failure: begin.gap,
+        unstored_since: None,
+        failures: begin.gap.into_iter().collect(),
         has_failed: false,
         reload: None,
         jump: None,
         is_doubted: false,
         ahead: known.done,
         dead: VecDeque::new(),
-        acks: 0,
-        acks_seen: (0, now),
+        settled_seen: (0, now),
     }
 }

@@ -6,6 +6,7 @@
 //! not granted, the consumer ends, and this task does nothing any more.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use logd_statehandlers::{Checkpoint, Claim, Claimant, Fence, Grant, Position, StateError, StateErrorKind};
@@ -48,6 +49,16 @@ pub(super) struct Committer {
     must_reload: bool,
     /// Why the checkpoint is no more this consumer's to move.
     ended: Option<StateError>,
+}
+
+impl Drop for Committer {
+    fn drop(&mut self) {
+        // What is in hand knows of what is shared, and that of it: nobody needs it any more.
+        let mut state = self.shared.lock();
+        state.tracker.let_go();
+        state.dead.clear();
+        state.generation += 1;
+    }
 }
 
 impl Committer {
@@ -123,14 +134,15 @@ impl Committer {
         }
         let mut state = self.shared.lock();
         let since = state.unstored_since?;
-        if state.acks_seen.0 != state.acks {
-            state.acks_seen = (state.acks, Instant::now());
+        let settled = state.tracker.settle().messages;
+        if state.settled_seen.0 != settled {
+            state.settled_seen = (settled, Instant::now());
         }
-        if policy.messages.is_some_and(|messages| state.tracker.done_since() >= messages) {
+        if policy.messages.is_some_and(|messages| self.shared.acks.load(Ordering::Relaxed) >= messages) {
             return Some(since);
         }
         let latest = since + policy.interval;
-        Some(if state.tracker.is_empty() { latest.min(state.acks_seen.1 + IDLE) } else { latest })
+        Some(if state.tracker.is_empty() { latest.min(state.settled_seen.1 + IDLE) } else { latest })
     }
 
     fn wake(&self) -> Option<Instant> {
@@ -153,11 +165,15 @@ impl Committer {
 
     /// What is to be stored; `None` if it is stored already.
     fn latest(&self, is_clean: bool) -> Option<Checkpoint> {
-        let mut state = self.shared.lock();
+        let mut guard = self.shared.lock();
+        let state = &mut *guard;
+        // Before looking: what is acknowledged from here on counts.
+        self.shared.acks.store(0, Ordering::Relaxed);
         let mut checkpoint = state.tracker.checkpoint(&state.ahead);
         checkpoint.user.clone_from(&state.user);
         let since = state.unstored_since.take();
-        state.tracker.forget_done();
+        // More of what is in hand can be done at any time, of which nobody tells.
+        state.unstored_since = (!state.tracker.is_drained()).then(Instant::now);
         if let Some(committed) = &state.committed {
             if committed.next == checkpoint.next && !(is_clean && state.tracker.is_empty()) {
                 checkpoint.head_attempts = committed.head_attempts;
@@ -316,14 +332,16 @@ impl Committer {
         self.is_well();
         let must_reload = std::mem::take(&mut self.must_reload);
         let mut state = self.shared.lock();
-        if !must_reload && state.committed == checkpoint {
+        // With a grant in between, or a reset, which can be to the same place, the epochs do not follow each other.
+        let is_next = state.fence.is_none() || fence.epoch == state.fence.epoch.saturating_add(1);
+        if !must_reload && is_next && state.committed == checkpoint {
             // Nobody has moved it: the lease had run out, or there was none.
             state.fence = fence;
             return;
         }
         drop(state);
         info!(key = %self.shared.key, "the checkpoint was moved; reading begins anew there");
-        self.shared.reload(checkpoint, fence, self.start);
+        self.shared.begin_anew(checkpoint, fence, self.start);
     }
 
     /// Stores a last time, and gives the lease back.

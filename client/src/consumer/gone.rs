@@ -1,7 +1,6 @@
 //! What comes next is not there: dropped before it was read, or the topic is another one than it was.
 
 use logd_statehandlers::{Checkpoint, Position};
-use tokio::time::Instant;
 
 use super::Consumer;
 use super::begin::dropped;
@@ -9,7 +8,6 @@ use super::policy::WhenGone;
 use super::verify::{Verdict, verify};
 use crate::client::Client;
 use crate::error::{Error, ErrorKind};
-use crate::scanner::Start;
 
 impl Consumer {
     /// Finds out why the scanner has not found what comes next, and goes on where that is wanted.
@@ -17,51 +15,49 @@ impl Consumer {
     /// It can be dropped at any point, and done again.
     pub(super) async fn find_out(&mut self) {
         let Some(lost) = self.lost.clone() else { return };
-        let (read, is_new) = {
+        let (read, is_new, generation) = {
             let state = self.shared.lock();
             let mut read = Checkpoint::at(state.tracker.taken());
             read.anchor = state.tracker.last_batch();
-            (read, state.committed.is_none() && state.tracker.delivered().is_none())
+            (read, state.committed.is_none() && state.tracker.delivered().is_none(), state.generation)
         };
         let mut client = Client::new(self.config.clone());
         let verdict = verify(&mut client, self.shared.key.topic(), &read).await;
         self.lost = None;
         let goes_on = self.when_gone == WhenGone::Jump;
+        let mut state = self.shared.lock();
+        if state.generation != generation {
+            // Reading begins anew: what was not found is not looked for any more.
+            return;
+        }
         match verdict {
-            Err(error) => self.shared.fail(error),
-            Ok(Verdict::Fits { .. }) => self.shared.fail(lost),
+            Err(error) => self.shared.fail_locked(&mut state, error),
+            Ok(Verdict::Fits { .. }) => self.shared.fail_locked(&mut state, lost),
             Ok(Verdict::Dropped { oldest }) => {
                 let gap = dropped(&self.shared.key, read.next.offset, oldest);
                 if is_new {
                     // Nothing was promised yet about the oldest there was.
                 } else if goes_on {
-                    self.shared.complain(gap);
+                    self.shared.complain_locked(&mut state, gap);
                 } else {
-                    return self.shared.fail(gap);
+                    return self.shared.fail_locked(&mut state, gap);
                 }
-                self.pass_to(read.next, Position::at(oldest));
+                drop(state);
+                let oldest = Position::at(oldest);
+                // It is passed once it was told.
+                self.passing = Some(oldest);
+                self.scan_from(oldest);
             }
             Ok(Verdict::Other { oldest, why }) => {
                 let gap = Error::new(ErrorKind::Gap { from: read.next.offset, to: oldest }, why);
                 if !goes_on {
-                    return self.shared.fail(gap);
+                    return self.shared.fail_locked(&mut state, gap);
                 }
-                self.shared.complain(gap);
+                self.shared.complain_locked(&mut state, gap);
                 self.is_jumping = true;
-                self.shared.lock().jump = Some(Position::at(oldest));
+                state.jump = Some(Position::at(oldest));
                 self.shared.work.notify_one();
             }
         }
-    }
-
-    /// Goes on behind what was dropped.
-    fn pass_to(&mut self, from: Position, to: Position) {
-        match self.builder.clone().start(Start::At(to)).open() {
-            Ok(scanner) => self.scanner = Some(scanner),
-            Err(error) => return self.shared.fail(error),
-        }
-        let mut state = self.shared.lock();
-        state.tracker.pass(from, to, None, Instant::now());
-        self.shared.is_unstored(&mut state);
     }
 }

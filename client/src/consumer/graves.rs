@@ -9,7 +9,7 @@ use tracing::warn;
 
 use super::policy::Grave;
 use super::received::DeliveryId;
-use super::shared::{Dead, Shared};
+use super::shared::Shared;
 
 /// How long after a dead letter could not be buried it is tried again.
 const GRAVE_PAUSE: Duration = Duration::from_secs(1);
@@ -33,20 +33,17 @@ pub(super) async fn bury_all(shared: Arc<Shared>, mut grave: Grave, mut stop: on
 async fn bury_waiting(shared: &Shared, grave: &mut Grave) {
     let Some(grave) = &mut grave.0 else { return };
     loop {
-        let (generation, dead) = {
-            let state = shared.lock();
-            (state.generation, state.dead.front().cloned())
-        };
-        let Some(Dead { slot, message, returned }) = dead else { return };
+        let Some(dead) = shared.lock().dead.front().cloned() else { return };
+        let message = dead.lot.message(dead.span);
         let id = DeliveryId { topic: shared.key.topic().clone(), position: message.position };
-        match grave.bury(&id, &message, returned).await {
+        match grave.bury(&id, &message, dead.returned).await {
             Ok(()) => {
                 let mut state = shared.lock();
-                if state.generation == generation {
+                if state.generation == dead.lot.generation {
                     state.dead.pop_front();
                 }
                 drop(state);
-                shared.ack(generation, slot);
+                shared.ack(&dead);
             }
             Err(error) => {
                 warn!(%id, %error, "a dead letter could not be buried; it is tried again");

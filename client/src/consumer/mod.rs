@@ -13,38 +13,43 @@ mod builder;
 mod committer;
 mod gone;
 mod graves;
+mod lot;
 mod policy;
 mod received;
 mod report;
 mod shared;
+mod stream;
 mod tracker;
 mod verify;
 mod work;
 
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use futures::Stream;
 use futures::stream::unfold;
-use futures::{FutureExt, Stream};
 use logd_protocol::Offset;
 use logd_statehandlers::{
     Checkpoint, ConsumerKey, Position, StateError, StateErrorKind, StateHandler, Token,
 };
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::timeout_at;
 
 pub use self::builder::ConsumerBuilder;
 use self::committer::within;
 pub use self::policy::{DeadLetters, StartAt, WhenGone};
 pub use self::received::{DeliveryId, Nack, Received};
 pub use self::report::{Lag, Shutdown};
-use self::shared::Shared;
+use self::shared::{Shared, later};
+use self::stream::Current;
+use self::tracker::Amount;
 use crate::client::Client;
 use crate::config::ClientConfig;
 use crate::error::{Error, ErrorKind};
-use crate::scanner::{Message, Scanner, ScannerBuilder, Start};
+use crate::scanner::{Scanner, ScannerBuilder};
 
 /// The task that stores checkpoints, and how it is told to end.
 #[derive(Debug)]
@@ -88,26 +93,25 @@ pub struct Consumer {
     lost: Option<Error>,
     /// Whether the checkpoint is being put to the beginning of another topic.
     is_jumping: bool,
+    /// What is missing up to here was told, and is passed at the next call.
+    passing: Option<Position>,
     /// Where reading began.
     origin: Position,
     when_gone: WhenGone,
     /// Whether the first message has brought down every start.
     is_poison: bool,
-    window_messages: usize,
-    window_bytes: usize,
-    /// The batch of the last message, and when its first was taken.
-    batch: (Offset, Instant),
+    /// Whether the next message may not be one to hand out.
+    is_careful: bool,
+    current: Option<Current>,
+    /// How many messages are still wanted.
+    wanted: u64,
+    /// How much can be in hand.
+    window: Amount,
+    /// How much was handed out in this run of reading.
+    handed: Amount,
+    /// How much can be without looking what is done.
+    room: Amount,
     stopping: Option<Stopping>,
-}
-
-/// What the consumer can do next.
-enum Step {
-    Yield(Option<Result<Received, Error>>),
-    /// Wait: for a message if there is room, until then if there is a time, or for news.
-    Wait {
-        has_room: bool,
-        at: Option<Instant>,
-    },
 }
 
 impl Consumer {
@@ -118,171 +122,6 @@ impl Consumer {
         key: ConsumerKey,
     ) -> ConsumerBuilder {
         ConsumerBuilder::new(config, handler, key)
-    }
-
-    /// The next message to work on: one that comes again, or a new one. `None` at the end of a topic that is not followed
-    /// or of the limit, when nothing is in hand any more, and after an error that ended it.
-    ///
-    /// While as many are in hand as the window has, this waits until some are done: work on several at once in tasks of
-    /// their own.
-    ///
-    /// # Errors
-    /// - what a [`Scanner`](crate::Scanner) yields; behind an error for which [`Error::is_skippable`] is true, the next call
-    ///   goes on, and the checkpoint will pass what is missing
-    /// - [`ErrorKind::Gap`] where what comes next is gone, or the topic is another one; it ends the stream, unless
-    ///   [`WhenGone::Jump`] has it go on
-    /// - [`ErrorKind::State`] when another reader has taken over, which ends the stream, or the store has failed for too
-    ///   long, behind which the next call goes on
-    ///
-    /// # Cancel safety
-    /// Nothing is lost when the future is dropped: the next call yields the message.
-    pub async fn next(&mut self) -> Option<Result<Received, Error>> {
-        loop {
-            if self.lost.is_some() {
-                self.find_out().await;
-            }
-            match self.step() {
-                Step::Yield(item) => return item,
-                Step::Wait { has_room: true, .. } => {
-                    let ready = self.scanner.as_mut().and_then(|scanner| scanner.next().now_or_never());
-                    if let Some(scanned) = ready {
-                        match self.take(scanned) {
-                            Some(item) => return Some(item),
-                            None => continue,
-                        }
-                    }
-                }
-                Step::Wait { .. } => {}
-            }
-            if let Some(item) = self.wait().await {
-                return item;
-            }
-        }
-    }
-
-    /// Waits until there is something to do.
-    async fn wait(&mut self) -> Option<Option<Result<Received, Error>>> {
-        let shared = Arc::clone(&self.shared);
-        let mut news = pin!(shared.news.notified());
-        news.as_mut().enable();
-        let (has_room, at) = match self.step() {
-            Step::Yield(item) => return Some(item),
-            Step::Wait { has_room, at } => (has_room, at),
-        };
-        let scanned = async {
-            match &mut self.scanner {
-                Some(scanner) if has_room => scanner.next().await,
-                _ => std::future::pending().await,
-            }
-        };
-        let timer = async {
-            match at {
-                Some(at) => sleep_until(at).await,
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            biased;
-            () = news => None,
-            () = timer => None,
-            scanned = scanned => self.take(scanned).map(Some),
-        }
-    }
-
-    /// What can be done without waiting.
-    fn step(&mut self) -> Step {
-        let mut state = self.shared.lock();
-        if let Some(error) = state.failure.take() {
-            return Step::Yield(Some(Err(error)));
-        }
-        if state.has_failed {
-            return Step::Yield(None);
-        }
-        if let Some(position) = state.reload.take() {
-            drop(state);
-            self.begin_anew(position);
-            return Step::Wait { has_room: false, at: Some(Instant::now()) };
-        }
-        if state.tracker.again_at().is_some()
-            && let Some(handed) = state.tracker.again(Instant::now())
-        {
-            let (generation, crc) = (state.generation, state.tracker.crc(handed.slot).unwrap_or_default());
-            drop(state);
-            return Step::Yield(Some(Ok(Received::new(handed, generation, crc, Arc::clone(&self.shared)))));
-        }
-        if self.scanner.is_none() && !self.is_jumping && state.tracker.is_empty() {
-            return Step::Yield(None);
-        }
-        let has_room = !state.tracker.is_full(self.window_messages, self.window_bytes);
-        Step::Wait { has_room, at: state.tracker.again_at() }
-    }
-
-    /// Reads from another place on.
-    fn begin_anew(&mut self, position: Position) {
-        self.is_jumping = false;
-        self.is_poison = false;
-        self.lost = None;
-        match self.builder.clone().start(Start::At(position)).open() {
-            Ok(scanner) => self.scanner = Some(scanner),
-            Err(error) => self.shared.fail(error),
-        }
-    }
-
-    /// Takes what the scanner has yielded into hand; `None` when there is nothing to tell.
-    fn take(&mut self, scanned: Option<Result<Message, Error>>) -> Option<Result<Received, Error>> {
-        let Some(scanner) = &self.scanner else { return None };
-        let next = scanner.position();
-        if let Some(Ok(message)) = &scanned
-            && message.position.offset != self.batch.0
-        {
-            // One time for all messages of a batch: they have come together.
-            self.batch = (message.position.offset, Instant::now());
-        }
-        let now = self.batch.1;
-        match scanned {
-            None => {
-                self.scanner = None;
-                None
-            }
-            Some(Ok(message)) => {
-                let crc = scanner.batch_crc();
-                let next = next.unwrap_or(message.position);
-                let mut state = self.shared.lock();
-                let position = message.position;
-                if state.ahead.iter().any(|done| done.from <= position && position < done.to) {
-                    state.tracker.pass(position, next, Some(crc), now);
-                    self.shared.is_unstored(&mut state);
-                    return None;
-                }
-                let handed = state.tracker.take(message, next, crc, now);
-                let generation = state.generation;
-                drop(state);
-                if std::mem::take(&mut self.is_poison) {
-                    self.shared.bury(generation, &handed);
-                    return None;
-                }
-                Some(Ok(Received::new(handed, generation, crc, Arc::clone(&self.shared))))
-            }
-            Some(Err(error)) if error.is_skippable() => {
-                let mut state = self.shared.lock();
-                if let Some(next) = next {
-                    let from = state.tracker.taken();
-                    state.tracker.pass(from, next, None, now);
-                    self.shared.is_unstored(&mut state);
-                }
-                Some(Err(error))
-            }
-            Some(Err(error)) if error.is_not_found() || matches!(error.kind(), ErrorKind::Beyond { .. }) => {
-                self.scanner = None;
-                self.lost = Some(error);
-                None
-            }
-            Some(Err(error)) => {
-                self.scanner = None;
-                self.shared.lock().has_failed = true;
-                Some(Err(error))
-            }
-        }
     }
 
     /// The deliveries as a stream.
@@ -300,7 +139,7 @@ impl Consumer {
             Err(error) if error.is_not_found() => Offset::ZERO,
             head => head?.next,
         };
-        let state = self.shared.lock();
+        let mut state = self.shared.lock();
         let acked = state.tracker.next();
         Ok(Lag {
             committed: state.committed.as_ref().map(|committed| committed.next),
@@ -346,7 +185,9 @@ impl Consumer {
     pub fn token(&self) -> Token {
         let state = self.shared.lock();
         let expected = state.committed.as_ref().map(|committed| committed.next);
-        Token { key: self.shared.key.clone(), fence: state.fence, expected }
+        // Until the stream has said that reading begins anew, what is worked on is of before.
+        let fence = state.fence_before.unwrap_or(state.fence);
+        Token { key: self.shared.key.clone(), fence, expected }
     }
 
     /// A transaction was committed with the checkpoint that has led to this token: everything before its position is done.
@@ -355,7 +196,7 @@ impl Consumer {
         let mut state = self.shared.lock();
         if state.fence == token.fence {
             state.committed = Some(Checkpoint::at(next));
-            state.tracker.ack_before(next);
+            state.tracker.settle_before(next);
             self.shared.news.notify_one();
         }
     }
@@ -364,17 +205,24 @@ impl Consumer {
     /// in hand and is not stored comes again; deliveries of before do nothing any more. Returns where reading goes on.
     ///
     /// # Errors
-    /// [`ErrorKind::State`] when the store cannot be asked.
+    /// [`ErrorKind::State`] when the store cannot be asked; [`ErrorKind::Invalid`] when the consumer is not
+    /// [transactional](ConsumerBuilder::transactional).
     pub async fn resync(&mut self) -> Result<Option<Position>, Error> {
+        if !self.shared.policy.is_transactional {
+            return Err(Error::invalid("a consumer that is not transactional stores its checkpoints itself"));
+        }
+        let generation = self.shared.lock().generation;
         let stored = within(self.shared.handler.get(&self.shared.key)).await.map_err(Error::state)?;
-        let fence = {
-            let mut state = self.shared.lock();
-            state.is_doubted = true;
-            state.fence
-        };
+        let mut state = self.shared.lock();
+        state.is_doubted = true;
         self.shared.work.notify_one();
+        if state.generation != generation {
+            // The checkpoint was moved meanwhile, and reading begins anew where it is.
+            return Ok(state.committed.as_ref().map(|committed| committed.next));
+        }
         let position = stored.as_ref().map(|stored| stored.next);
-        self.shared.reload(stored, fence, self.origin);
+        let fence = state.fence;
+        self.shared.reload(&mut state, stored, fence, self.origin);
         Ok(position)
     }
 
@@ -388,7 +236,8 @@ impl Consumer {
     /// When the future is dropped, the last checkpoint may not be stored, and the lease runs out.
     pub async fn shutdown(mut self, deadline: Duration) -> Result<Shutdown, Error> {
         self.scanner = None;
-        let end = Instant::now() + deadline;
+        self.shared.is_awaited.store(true, Ordering::SeqCst);
+        let end = later(deadline);
         loop {
             let shared = Arc::clone(&self.shared);
             let mut news = pin!(shared.news.notified());

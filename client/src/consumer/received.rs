@@ -1,12 +1,10 @@
 //! A message in hand, until it is done.
 
 use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use logd_protocol::TopicName;
-use logd_statehandlers::{Anchor, Checkpoint, Position};
+use logd_statehandlers::{Checkpoint, Position};
 
 use super::shared::Shared;
 use super::tracker::Handed;
@@ -45,44 +43,44 @@ impl fmt::Display for DeliveryId {
 /// A message to be worked on. The checkpoint does not pass it before it is [acknowledged](Received::ack).
 ///
 /// Dropped without that, it is abandoned: it comes again.
+///
+/// It keeps the batch that the message came in, and so the piece of some 256 KiB that was received with it: copy the bytes
+/// to keep few of many, and let the delivery go.
 #[derive(Debug)]
 #[must_use = "a delivery that is dropped comes again"]
 pub struct Received {
     handed: Handed,
-    generation: u64,
-    crc: u32,
-    shared: Arc<Shared>,
     is_settled: bool,
 }
 
 impl Received {
-    pub(super) const fn new(handed: Handed, generation: u64, crc: u32, shared: Arc<Shared>) -> Self {
-        Self { handed, generation, crc, shared, is_settled: false }
+    pub(super) const fn new(handed: Handed) -> Self {
+        Self { handed, is_settled: false }
     }
 
-    /// The message.
-    pub const fn message(&self) -> &Message {
-        &self.handed.message
+    /// The message, which shares the bytes of its batch.
+    pub fn message(&self) -> Message {
+        self.handed.lot.message(self.handed.span)
     }
 
     /// The message's own bytes.
-    pub const fn bytes(&self) -> &Bytes {
-        &self.handed.message.bytes
+    pub fn bytes(&self) -> &[u8] {
+        self.handed.lot.bytes(self.handed.span)
     }
 
     /// Where the message is.
-    pub const fn position(&self) -> Position {
-        self.handed.message.position
+    pub fn position(&self) -> Position {
+        self.handed.position()
     }
 
     /// The position behind it.
-    pub const fn next(&self) -> Position {
-        self.handed.next
+    pub fn next(&self) -> Position {
+        self.handed.next()
     }
 
     /// The name of the message.
     pub fn id(&self) -> DeliveryId {
-        DeliveryId { topic: self.shared.key.topic().clone(), position: self.position() }
+        DeliveryId { topic: self.shared().key.topic().clone(), position: self.position() }
     }
 
     /// How often it has come before, to this consumer since it was opened.
@@ -94,8 +92,8 @@ impl Received {
     /// [`Consumer::token`](super::Consumer::token).
     pub fn checkpoint(&self) -> Checkpoint {
         let mut checkpoint = Checkpoint::at(self.next());
-        checkpoint.anchor = Some(Anchor { offset: self.position().offset, crc: self.crc });
-        checkpoint.user.clone_from(&self.shared.lock().user);
+        checkpoint.anchor = Some(self.handed.lot.anchor());
+        checkpoint.user.clone_from(&self.shared().lock().user);
         checkpoint
     }
 
@@ -103,24 +101,28 @@ impl Received {
     /// after a crash.
     pub fn ack(mut self) {
         self.is_settled = true;
-        self.shared.ack(self.generation, self.handed.slot);
+        self.shared().ack(&self.handed);
     }
 
     /// The message is not done.
     pub fn nack(mut self, nack: Nack) {
         self.is_settled = true;
         match nack {
-            Nack::Retry { after } => self.shared.give_back(self.generation, &self.handed, after),
-            Nack::Skip => self.shared.ack(self.generation, self.handed.slot),
-            Nack::DeadLetter => self.shared.bury(self.generation, &self.handed),
+            Nack::Retry { after } => self.shared().give_back(&self.handed, after),
+            Nack::Skip => self.shared().ack(&self.handed),
+            Nack::DeadLetter => self.shared().bury(&self.handed),
         }
+    }
+
+    fn shared(&self) -> &Shared {
+        &self.handed.lot.shared
     }
 }
 
 impl Drop for Received {
     fn drop(&mut self) {
         if !self.is_settled {
-            self.shared.give_back(self.generation, &self.handed, Duration::ZERO);
+            self.shared().give_back(&self.handed, Duration::ZERO);
         }
     }
 }

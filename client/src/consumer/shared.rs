@@ -1,28 +1,24 @@
 //! What a consumer, its deliveries, and its committer share.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use logd_statehandlers::{Checkpoint, ConsumerKey, Done, Fence, Position, StateHandler};
+use logd_statehandlers::{
+    Checkpoint, ConsumerKey, Done, Fence, Position, StateError, StateErrorKind, StateHandler,
+};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::policy::CommitPolicy;
-use super::tracker::{Handed, SlotId, Tracker};
+use super::tracker::{Handed, Tracker};
 use crate::error::Error;
-use crate::scanner::Message;
 
 /// How far off a time is that nobody waits for.
 const FAR: Duration = Duration::from_secs(86_400);
-
-/// A message on its way to the dead letters.
-#[derive(Debug, Clone)]
-pub(super) struct Dead {
-    pub(super) slot: SlotId,
-    pub(super) message: Message,
-    pub(super) returned: u32,
-}
+/// How many errors wait for the stream to yield them.
+const FAILURES_MAX: usize = 16;
 
 #[derive(Debug)]
 pub(super) struct State {
@@ -30,13 +26,15 @@ pub(super) struct State {
     pub(super) generation: u64,
     pub(super) tracker: Tracker,
     pub(super) fence: Fence,
+    /// The fence of what was handed out, while reading is to begin anew with another one.
+    pub(super) fence_before: Option<Fence>,
     /// What is stored, as far as is known; `None` if nothing is.
     pub(super) committed: Option<Checkpoint>,
     /// What the application keeps beside the position.
     pub(super) user: Vec<u8>,
     /// What the stream is to yield next.
-    pub(super) failure: Option<Error>,
-    /// Whether nothing more comes behind the failure.
+    pub(super) failures: VecDeque<Error>,
+    /// Whether nothing more comes behind the failures.
     pub(super) has_failed: bool,
     /// Where reading is to begin anew.
     pub(super) reload: Option<Position>,
@@ -46,11 +44,11 @@ pub(super) struct State {
     pub(super) is_doubted: bool,
     /// What was done before this reader began, behind the checkpoint.
     pub(super) ahead: Vec<Done>,
-    pub(super) dead: VecDeque<Dead>,
-    /// How many messages were acknowledged; and how many when the committer has seen it change last, and when that was.
-    pub(super) acks: u64,
-    pub(super) acks_seen: (u64, Instant),
-    /// When the oldest thing was done that is not stored.
+    /// What is on its way to the dead letters.
+    pub(super) dead: VecDeque<Handed>,
+    /// How many messages were done at the front when the committer has seen it change last, and when that was.
+    pub(super) settled_seen: (u64, Instant),
+    /// Since when there may be something done that is not stored.
     pub(super) unstored_since: Option<Instant>,
 }
 
@@ -63,6 +61,12 @@ pub(super) struct Shared {
     pub(super) deliveries_max: Option<u32>,
     pub(super) has_dead_letters: bool,
     state: Mutex<State>,
+    /// Whether there is something for the stream to look at. Changed with the state locked.
+    pub(super) is_noted: AtomicBool,
+    /// Whether the stream waits for something to be acknowledged.
+    pub(super) is_awaited: AtomicBool,
+    /// How many messages were acknowledged since something was stored; counted where that has a bound.
+    pub(super) acks: AtomicU64,
     /// Something may have changed for the stream.
     pub(super) news: Notify,
     /// Something may have changed for the committer.
@@ -87,6 +91,9 @@ impl Shared {
             deliveries_max,
             has_dead_letters,
             state: Mutex::new(state),
+            is_noted: AtomicBool::new(true),
+            is_awaited: AtomicBool::new(false),
+            acks: AtomicU64::new(0),
             news: Notify::new(),
             work: Notify::new(),
             burials: Notify::new(),
@@ -98,100 +105,138 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn ack(&self, generation: u64, slot: SlotId) {
-        let mut state = self.lock();
-        if state.generation == generation {
-            self.ack_locked(&mut state, slot);
-        }
-    }
-
-    fn ack_locked(&self, state: &mut State, slot: SlotId) {
-        if !state.tracker.ack(slot) {
+    /// The message is done.
+    pub(super) fn ack(&self, handed: &Handed) {
+        // What came before reading began anew is in no tracker any more.
+        if !handed.lot.settle(handed.span.index) {
             return;
         }
-        state.acks += 1;
-        // The committer looks for itself now and then once it knows that there is something.
-        let is_first = state.unstored_since.is_none();
-        if is_first {
-            state.unstored_since = Some(Instant::now());
+        // Behind the mark: who waits says so before looking at the marks.
+        if self.is_awaited.load(Ordering::SeqCst) {
+            self.news.notify_one();
         }
-        if is_first || self.policy.messages == Some(state.tracker.done_since()) {
+        if let Some(max) = self.policy.messages
+            && self.acks.fetch_add(1, Ordering::Relaxed) + 1 == max
+        {
             self.work.notify_one();
         }
-        self.news.notify_one();
     }
 
-    /// Something other than a message is to be stored.
+    /// Something may be to be stored, now or later.
     pub(super) fn is_unstored(&self, state: &mut State) {
-        state.unstored_since.get_or_insert_with(Instant::now);
-        self.work.notify_one();
+        if state.unstored_since.is_none() {
+            state.unstored_since = Some(Instant::now());
+            self.work.notify_one();
+        }
     }
 
-    pub(super) fn give_back(&self, generation: u64, handed: &Handed, after: Duration) {
+    pub(super) fn give_back(&self, handed: &Handed, after: Duration) {
         let mut state = self.lock();
-        if state.generation != generation {
+        if state.generation != handed.lot.generation {
             return;
         }
-        let at = Instant::now().checked_add(after).unwrap_or_else(|| Instant::now() + FAR);
-        match (state.tracker.give_back(handed.slot, at), self.deliveries_max) {
-            (Some(returned), Some(max)) if returned >= max => self.bury_locked(&mut state, handed),
-            _ => self.news.notify_one(),
+        match (state.tracker.give_back(handed, later(after)), self.deliveries_max) {
+            (Some(returned), Some(max)) if returned >= max => {
+                self.bury_locked(&mut state, Handed { returned, ..handed.clone() });
+            }
+            _ => self.tell(),
         }
     }
 
     /// The message goes to the dead letters; to nowhere without any.
-    pub(super) fn bury(&self, generation: u64, handed: &Handed) {
+    pub(super) fn bury(&self, handed: &Handed) {
         let mut state = self.lock();
-        if state.generation == generation {
-            self.bury_locked(&mut state, handed);
+        if state.generation == handed.lot.generation {
+            self.bury_locked(&mut state, handed.clone());
         }
     }
 
-    fn bury_locked(&self, state: &mut State, handed: &Handed) {
-        let Handed { slot, message, .. } = handed;
+    pub(super) fn bury_locked(&self, state: &mut State, handed: Handed) {
         if !self.has_dead_letters {
-            tracing::warn!(key = %self.key, position = %message.position, "a message was skipped");
-            return self.ack_locked(state, *slot);
-        }
-        if let Some(returned) = state.tracker.bury(*slot) {
-            state.dead.push_back(Dead { slot: *slot, message: message.clone(), returned });
+            tracing::warn!(key = %self.key, position = %handed.position(), "a message was skipped");
+            handed.lot.settle(handed.span.index);
+            self.tell();
+        } else if handed.lot.bury(handed.span.index) {
+            state.dead.push_back(handed);
             self.burials.notify_one();
-            self.news.notify_one();
+            self.tell();
         }
+    }
+
+    /// There is something for the stream to look at. With the state locked, or before it is looked at.
+    fn tell(&self) {
+        self.is_noted.store(true, Ordering::SeqCst);
+        self.news.notify_one();
     }
 
     /// The stream ends with this error.
     pub(super) fn fail(&self, error: Error) {
-        let mut state = self.lock();
+        self.fail_locked(&mut self.lock(), error);
+    }
+
+    pub(super) fn fail_locked(&self, state: &mut State, error: Error) {
         if !state.has_failed {
-            state.failure = Some(error);
+            state.failures.push_back(error);
             state.has_failed = true;
         }
-        drop(state);
-        self.news.notify_one();
+        self.tell();
     }
 
     /// The stream yields this error, and goes on.
     pub(super) fn complain(&self, error: Error) {
-        self.lock().failure.get_or_insert(error);
-        self.news.notify_one();
+        self.complain_locked(&mut self.lock(), error);
+    }
+
+    pub(super) fn complain_locked(&self, state: &mut State, error: Error) {
+        if state.has_failed || state.failures.len() >= FAILURES_MAX {
+            tracing::warn!(key = %self.key, %error, "the stream has not been asked for long");
+        } else {
+            state.failures.push_back(error);
+        }
+        self.tell();
+    }
+
+    /// Reading begins anew at what is stored, which somebody else has moved.
+    pub(super) fn begin_anew(&self, committed: Option<Checkpoint>, fence: Fence, start: Position) {
+        let mut state = self.lock();
+        if self.policy.is_transactional && !state.tracker.is_empty() {
+            let to = committed.as_ref().map_or(start, |committed| committed.next);
+            let text = format!(
+                "the checkpoint of `{}` was moved to `{to}` while messages were worked on: they must not be stored; \
+                 reading goes on there",
+                self.key
+            );
+            self.complain_locked(&mut state, Error::state(StateError::new(StateErrorKind::Fenced, text)));
+        }
+        self.reload(&mut state, committed, fence, start);
     }
 
     /// Reading begins anew at what is stored.
-    pub(super) fn reload(&self, committed: Option<Checkpoint>, fence: Fence, start: Position) {
-        let mut state = self.lock();
+    pub(super) fn reload(
+        &self,
+        state: &mut State,
+        committed: Option<Checkpoint>,
+        fence: Fence,
+        start: Position,
+    ) {
         let next = committed.as_ref().map_or(start, |committed| committed.next);
         let known = committed.clone().unwrap_or_default();
         state.generation += 1;
         state.tracker = Tracker::new(next, known.anchor);
         state.user = known.user;
         state.ahead = known.done;
+        state.fence_before.get_or_insert(state.fence);
         state.fence = fence;
         state.committed = committed;
         state.dead.clear();
         state.unstored_since = None;
         state.reload = Some(next);
-        drop(state);
-        self.news.notify_one();
+        self.tell();
     }
+}
+
+/// The time so much later, or one that nobody waits for.
+pub(super) fn later(after: Duration) -> Instant {
+    let now = Instant::now();
+    now.checked_add(after).unwrap_or_else(|| now + FAR)
 }

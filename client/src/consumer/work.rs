@@ -78,7 +78,7 @@ impl Consumer {
                 Some(()) = running.next(), if !running.is_empty() => {}
                 next = self.next(), if running.len() < count.max(1) => match next {
                     Some(Ok(delivery)) => running.push(async move {
-                        match work(delivery.message().clone()).await {
+                        match work(delivery.message()).await {
                             Ok(()) => delivery.ack(),
                             Err(error) => {
                                 tracing::warn!(id = %delivery.id(), %error, "a message was not done; it comes again");

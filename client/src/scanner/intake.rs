@@ -32,14 +32,16 @@ pub(super) enum Event {
 
 /// The messages of a checked batch, from the first that is wanted on.
 #[derive(Debug)]
-pub(super) struct Fetched {
+pub(crate) struct Fetched {
     /// The offset of the batch.
-    pub(super) offset: Offset,
+    pub(crate) offset: Offset,
     /// The offset behind the batch.
-    pub(super) end: Offset,
+    pub(crate) end: Offset,
     /// The checksum of its body.
-    pub(super) crc: u32,
-    pub(super) messages: BatchMessages,
+    pub(crate) crc: u32,
+    /// How many messages there are from the first that is wanted on.
+    pub(crate) count: u64,
+    pub(crate) messages: BatchMessages,
 }
 
 /// Why the task stops.
@@ -194,7 +196,7 @@ impl Intake {
         let count = if position.delta == 0 { batch.messages() } else { messages.clone().count() as u64 };
         self.wanted = self.wanted.saturating_sub(count);
         let (offset, end, crc) = (position.offset, behind.offset(), batch.crc());
-        self.ready.push(Event::Messages(Fetched { offset, end, crc, messages }));
+        self.ready.push(Event::Messages(Fetched { offset, end, crc, count, messages }));
         Ok(())
     }
 

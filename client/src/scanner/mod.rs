@@ -24,7 +24,8 @@ use tokio::runtime::Handle as Runtime;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
-use self::intake::{Event, Fetched, Intake};
+pub(crate) use self::intake::Fetched;
+use self::intake::{Event, Intake};
 use self::poll::{Poller, Settings};
 use crate::client::POLL_INTERVAL_DEFAULT;
 use crate::config::{ClientConfig, check_batch_bytes, check_host};
@@ -175,7 +176,6 @@ impl ScannerBuilder {
         let task = runtime.spawn(Poller::new(Link::new(config), settings, intake).run()).abort_handle();
         Ok(Scanner {
             position: None,
-            crc: 0,
             wanted,
             current: None,
             piece: Vec::new().into_iter(),
@@ -215,7 +215,6 @@ impl ScannerBuilder {
 #[derive(Debug)]
 pub struct Scanner {
     position: Option<Position>,
-    crc: u32,
     wanted: u64,
     current: Option<Fetched>,
     piece: std::vec::IntoIter<Event>,
@@ -267,9 +266,28 @@ impl Scanner {
         self.position
     }
 
-    /// The checksum of the batch of the message that was yielded last.
-    pub(crate) const fn batch_crc(&self) -> u32 {
-        self.crc
+    /// The next batch, instead of its messages one by one. [`Scanner::position`] is behind it then, and the limit is not
+    /// counted.
+    ///
+    /// # Errors
+    /// As [`Scanner::next`].
+    ///
+    /// # Cancel safety
+    /// As [`Scanner::next`].
+    pub(crate) async fn next_batch(&mut self) -> Option<Result<Fetched, Error>> {
+        poll_fn(|context| self.poll_batch(context)).await
+    }
+
+    fn poll_batch(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Fetched, Error>>> {
+        loop {
+            if let Some(fetched) = self.current.take() {
+                self.position = Some(Position::at(fetched.end));
+                return Poll::Ready(Some(Ok(fetched)));
+            }
+            if let Err(last) = ready!(self.poll_event(context)) {
+                return Poll::Ready(last.map(Err));
+            }
+        }
     }
 
     fn poll_message(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Message, Error>>> {
@@ -280,34 +298,42 @@ impl Scanner {
             if let Some(message) = self.cut_message() {
                 return Poll::Ready(Some(Ok(message)));
             }
-            match self.piece.next() {
-                Some(Event::At(position)) => self.position = Some(position),
-                Some(Event::Messages(fetched)) => self.current = Some(fetched),
-                Some(Event::Skipped { error, next }) => {
-                    self.position = Some(next);
-                    return Poll::Ready(Some(Err(error)));
-                }
-                Some(Event::End) => self.ended = true,
-                Some(Event::Failed(error)) => {
-                    self.ended = true;
-                    return Poll::Ready(Some(Err(error)));
-                }
-                None if self.ended => return Poll::Ready(None),
-                None => match ready!(self.pieces.poll_recv(context)) {
-                    Some(piece) => self.piece = piece.into_iter(),
-                    None => {
-                        self.ended = true;
-                        let text = "the scanner's runtime ended before the scanner did";
-                        return Poll::Ready(Some(Err(Error::new(ErrorKind::Closed, text))));
-                    }
-                },
+            if let Err(last) = ready!(self.poll_event(context)) {
+                return Poll::Ready(last.map(Err));
             }
         }
     }
 
+    /// Takes what the task tells next; `Err` with what is to be yielded, the end or an error.
+    fn poll_event(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Option<Error>>> {
+        match self.piece.next() {
+            Some(Event::At(position)) => self.position = Some(position),
+            Some(Event::Messages(fetched)) => self.current = Some(fetched),
+            Some(Event::Skipped { error, next }) => {
+                self.position = Some(next);
+                return Poll::Ready(Err(Some(error)));
+            }
+            Some(Event::End) => self.ended = true,
+            Some(Event::Failed(error)) => {
+                self.ended = true;
+                return Poll::Ready(Err(Some(error)));
+            }
+            None if self.ended => return Poll::Ready(Err(None)),
+            None => match ready!(self.pieces.poll_recv(context)) {
+                Some(piece) => self.piece = piece.into_iter(),
+                None => {
+                    self.ended = true;
+                    let text = "the scanner's runtime ended before the scanner did";
+                    return Poll::Ready(Err(Some(Error::new(ErrorKind::Closed, text))));
+                }
+            },
+        }
+        Poll::Ready(Ok(()))
+    }
+
     /// Cuts the next message out of the current batch.
     fn cut_message(&mut self) -> Option<Message> {
-        let Fetched { offset, end, crc, messages } = self.current.as_mut()?;
+        let Fetched { offset, end, messages, .. } = self.current.as_mut()?;
         let Some(message) = messages.next() else {
             self.current = None;
             return None;
@@ -318,7 +344,6 @@ impl Scanner {
         } else {
             Position { offset: *offset, delta: messages.delta() as u64 }
         });
-        self.crc = *crc;
         self.wanted -= 1;
         Some(Message { position, bytes: message.bytes })
     }
