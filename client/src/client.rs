@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use logd_protocol::limits::{BATCH_BYTES_MAX, WAIT_MAX};
 use logd_protocol::{Batch, BatchError, Bound, Offset, Request, TopicInfo, TopicName};
+use logd_statehandlers::Anchor;
 use tokio::time::Instant;
 use tracing::debug;
 
@@ -17,6 +18,7 @@ use crate::answers::{Batches, Head, ServerSettings, TopicSummary, owned_pairs};
 use crate::config::ClientConfig;
 use crate::connection::Taken;
 use crate::error::{AppendError, Error, ErrorKind};
+use crate::fit::{self, Look, Remains};
 use crate::retry::Backoff;
 use crate::session::{Link, Session, feature};
 
@@ -220,6 +222,21 @@ impl Client {
         bound: Bound,
     ) -> Result<Offset, Error> {
         retrying!(self, session => ask_at(session, topic, time, bound).await).map(|(offset, _)| offset)
+    }
+
+    /// What has become of a batch that was read.
+    pub(crate) async fn remains(&mut self, topic: &TopicName, anchor: Anchor) -> Result<Remains, Error> {
+        retrying!(self, session => fit::remains(session, topic, anchor).await)
+    }
+
+    /// What is at an offset.
+    pub(crate) async fn look(&mut self, topic: &TopicName, offset: Offset) -> Result<Look, Error> {
+        retrying!(self, session => fit::look(session, topic, offset).await)
+    }
+
+    /// Where the oldest batch starts; `None` where there is none.
+    pub(crate) async fn oldest(&mut self, topic: &TopicName) -> Result<Option<Offset>, Error> {
+        retrying!(self, session => fit::oldest(session, topic).await)
     }
 
     /// Lists the server's topics.

@@ -39,6 +39,8 @@ mod config;
 mod connection;
 mod consumer;
 mod error;
+#[doc(hidden)]
+pub mod fit;
 mod own_thread;
 mod park;
 mod retry;

@@ -1,14 +1,12 @@
-//! Whether a checkpoint fits a topic as it is now.
-//!
-//! The last batch that was consumed must be there with the checksum that it had, or have been dropped by retention; the
-//! topic must not end before the checkpoint; and what comes next must not have been dropped.
+//! Whether a checkpoint fits a topic as it is now, and what a start is now.
 
 use logd_protocol::{Bound, Offset, TopicName};
-use logd_statehandlers::{Anchor, Checkpoint, Position};
+use logd_statehandlers::{Checkpoint, Position};
 use tracing::warn;
 
 use crate::client::Client;
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
+use crate::fit::{Extent, Finding, Fit, extent, judge};
 use crate::scanner::Start;
 
 /// What the topic says to a checkpoint.
@@ -29,74 +27,21 @@ pub(super) async fn verify(
     checkpoint: &Checkpoint,
 ) -> Result<Verdict, Error> {
     let next = checkpoint.next;
-    let other = |oldest, what: String| Verdict::Other {
-        oldest,
-        why: format!("topic `{topic}` is not the one that was read up to `{next}`: {what}"),
-    };
-    let head = match client.head(topic).await {
-        Ok(head) => head.next,
-        Err(error) if error.is_not_found() && next == Position::ZERO => {
-            return Ok(Verdict::Fits { has_more: false });
+    let Fit { extent, finding } = judge(client, topic, checkpoint).await?;
+    match finding {
+        None => {}
+        Some(Finding::Damaged(what)) => {
+            warn!(%topic, what, "whether the topic is the one that was read is not sure");
         }
-        Err(error) if error.is_not_found() => {
-            return Ok(other(Offset::ZERO, "it is not there; was it deleted?".into()));
-        }
-        Err(error) => return Err(error),
-    };
-    let before = oldest(client, topic).await?;
-    if Position::at(head) < next {
-        return Ok(other(before, format!("it ends at `{head}`; was it made anew, or cut off?")));
-    }
-    if let Some(Anchor { offset, crc }) = checkpoint.anchor
-        && offset >= before
-    {
-        match checksum(client, topic, offset).await? {
-            Found::Batch(found) if found != crc => {
-                let what = format!("the batch at `{offset}` has the checksum `{found}`, not `{crc}`");
-                return Ok(other(before, what));
-            }
-            Found::Batch(_) => {}
-            Found::Damaged => {
-                warn!(%topic, %offset, "the last batch that was consumed cannot be read any more");
-            }
-            // Retention can have dropped it since.
-            Found::Nothing if oldest(client, topic).await? > offset => {}
-            Found::Nothing => return Ok(other(before, format!("no batch begins at `{offset}`"))),
+        Some(Finding::Dropped { oldest }) => return Ok(Verdict::Dropped { oldest }),
+        Some(Finding::Other(what) | Finding::Misplaced(what)) => {
+            let oldest = extent.map_or(Offset::ZERO, |extent| extent.oldest);
+            let why = format!("topic `{topic}` is not the one that was read up to `{next}`: {what}");
+            return Ok(Verdict::Other { oldest, why });
         }
     }
-    let oldest = oldest(client, topic).await?;
-    if next.offset < oldest {
-        return Ok(Verdict::Dropped { oldest });
-    }
-    Ok(Verdict::Fits { has_more: next.offset < head })
-}
-
-/// What is at an offset.
-enum Found {
-    Batch(u32),
-    Damaged,
-    Nothing,
-}
-
-async fn checksum(client: &mut Client, topic: &TopicName, offset: Offset) -> Result<Found, Error> {
-    match client.read(topic, offset, 1).await {
-        Ok(answer) if answer.offset == offset => {
-            Ok(answer.batches.first().map_or(Found::Nothing, |batch| Found::Batch(batch.crc())))
-        }
-        // The server leads past what it knows to be damaged.
-        Ok(_) => Ok(Found::Damaged),
-        Err(error) if error.kind() == ErrorKind::Corrupt => Ok(Found::Damaged),
-        Err(error) if error.is_not_found() => Ok(Found::Nothing),
-        Err(error) => Err(error),
-    }
-}
-
-/// Where the oldest batch starts, or would.
-async fn oldest(client: &mut Client, topic: &TopicName) -> Result<Offset, Error> {
-    match client.tail(topic, 1).await {
-        Err(error) if error.is_not_found() => client.head(topic).await.map(|head| head.next),
-        answer => answer.map(|answer| answer.offset),
-    }
+    let has_more = extent.is_some_and(|Extent { head, .. }| next.offset < head);
+    Ok(Verdict::Fits { has_more })
 }
 
 /// The position that a start is now.
@@ -104,11 +49,11 @@ pub(super) async fn resolve(client: &mut Client, topic: &TopicName, start: Start
     let found = match start {
         Start::At(position) => return Ok(position),
         Start::Latest => client.head(topic).await.map(|head| head.next),
-        Start::Earliest => oldest(client, topic).await,
+        // Whatever is the first batch of a topic that does not exist yet, it is new.
+        Start::Earliest => Ok(extent(client, topic).await?.map_or(Offset::ZERO, |extent| extent.oldest)),
         Start::Time(time) => client.offset_at(topic, time, Bound::Lower).await,
     };
     match found {
-        // Whatever is the first batch of a topic that does not exist yet, it is new.
         Err(error) if error.is_not_found() => Ok(Position::ZERO),
         found => found.map(Position::at),
     }
