@@ -33,11 +33,11 @@ pub enum ErrorKind {
         /// The offset of the first batch after the missing ones.
         to: Offset,
     },
-    /// The topic ends before what was read of it: it is another one, or was cut off.
+    /// The topic is not the one that was read: it ends before what was read of it, or has other batches there.
     Beyond {
         /// Where reading was to go on.
         from: Offset,
-        /// The end of the topic.
+        /// Up to where it can be the same at most: the end of the topic, or the first batch that is known to be another.
         end: Offset,
     },
     /// The server answered `ERR` with this reason.

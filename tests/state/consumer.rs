@@ -6,6 +6,7 @@ mod leases;
 mod letters;
 mod life;
 mod store;
+mod swapped;
 mod watched;
 
 use std::sync::{Arc, Mutex};

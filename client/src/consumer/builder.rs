@@ -56,8 +56,7 @@ pub struct ConsumerBuilder {
 
 impl ConsumerBuilder {
     pub(super) fn new(config: ClientConfig, handler: Arc<dyn StateHandler>, key: ConsumerKey) -> Self {
-        let scanner =
-            Scanner::builder(config.clone()).topic(key.topic().clone()).follow(true).fail_beyond_end();
+        let scanner = Scanner::builder(config.clone()).topic(key.topic().clone()).follow(true).watched(None);
         let policy = CommitPolicy {
             interval: COMMIT_INTERVAL_DEFAULT,
             messages: None,
@@ -214,7 +213,11 @@ impl ConsumerBuilder {
             held: &mut held,
         };
         let found = beginning.find().await.and_then(|begin| {
-            Ok((self.scanner.clone().limit(self.limit).start(Start::At(begin.next)).open()?, begin))
+            let last = begin.checkpoint.as_ref().and_then(|checkpoint| checkpoint.anchor);
+            Ok((
+                self.scanner.clone().limit(self.limit).start(Start::At(begin.next)).watched(last).open()?,
+                begin,
+            ))
         });
         let (scanner, begin) = match found {
             Ok(found) => found,

@@ -7,7 +7,7 @@
 //! A damaged batch, and batches that the server left out, are reported once and passed over.
 
 use logd_protocol::{BatchError, BatchMessages, Offset, TopicName};
-use logd_statehandlers::Position;
+use logd_statehandlers::{Anchor, Position};
 use tokio::sync::mpsc;
 
 use super::position::{Arrival, Cursor};
@@ -65,6 +65,8 @@ pub(super) struct Intake {
     batch_bytes_max: usize,
     /// Where to go on; `None` until the start is known.
     cursor: Option<Cursor>,
+    /// The last batch that was taken, as far as it is known.
+    last: Option<Anchor>,
     /// How many messages are still wanted.
     wanted: u64,
     /// The first offset that is not wanted.
@@ -78,14 +80,25 @@ impl Intake {
     pub(super) const fn new(
         topic: TopicName,
         batch_bytes_max: usize,
+        last: Option<Anchor>,
         wanted: u64,
         events: mpsc::Sender<Vec<Event>>,
     ) -> Self {
-        Self { topic, batch_bytes_max, cursor: None, wanted, end: None, ready: Vec::new(), events }
+        Self { topic, batch_bytes_max, cursor: None, last, wanted, end: None, ready: Vec::new(), events }
     }
 
     pub(super) const fn cursor(&self) -> Option<Cursor> {
         self.cursor
+    }
+
+    /// The last batch that was taken, by which the topic is known.
+    pub(super) const fn last(&self) -> Option<Anchor> {
+        self.last
+    }
+
+    /// The last batch that was taken cannot be read any more.
+    pub(super) const fn forget_last(&mut self) {
+        self.last = None;
     }
 
     pub(super) const fn wanted(&self) -> u64 {
@@ -196,6 +209,7 @@ impl Intake {
         let count = if position.delta == 0 { batch.messages() } else { messages.clone().count() as u64 };
         self.wanted = self.wanted.saturating_sub(count);
         let (offset, end, crc) = (position.offset, behind.offset(), batch.crc());
+        self.last = Some(Anchor { offset, crc });
         self.ready.push(Event::Messages(Fetched { offset, end, crc, count, messages }));
         Ok(())
     }

@@ -19,7 +19,7 @@ use bytes::Bytes;
 use futures::Stream;
 use logd_protocol::TopicName;
 use logd_protocol::limits::{BATCH_BYTES_MAX, READ_MESSAGES_DEFAULT, WAIT_MAX};
-use logd_statehandlers::Position;
+use logd_statehandlers::{Anchor, Position};
 use tokio::runtime::Handle as Runtime;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
@@ -74,6 +74,7 @@ pub enum Start {
 pub struct ScannerBuilder {
     config: ClientConfig,
     settings: Settings,
+    last: Option<Anchor>,
     limit: Option<u64>,
 }
 
@@ -116,9 +117,11 @@ impl ScannerBuilder {
         self
     }
 
-    /// A position beyond the topic's end is an error, also when the topic is followed: it is another topic than it was.
-    pub(crate) const fn fail_beyond_end(mut self) -> Self {
-        self.settings.fails_beyond_end = true;
+    /// That the topic is not the one any more that was read up to the start, `last` being its last batch if one is known,
+    /// is an error, also when the topic is followed. It is looked for at the beginning of each connection.
+    pub(crate) const fn watched(mut self, last: Option<Anchor>) -> Self {
+        self.settings.is_watched = true;
+        self.last = last;
         self
     }
 
@@ -152,7 +155,7 @@ impl ScannerBuilder {
     /// # Errors
     /// [`ErrorKind::Invalid`] when a setting is out of its bounds, or when this is not called within a tokio runtime.
     pub fn open(self) -> Result<Scanner, Error> {
-        let Self { config, settings, limit } = self;
+        let Self { config, settings, last, limit } = self;
         check_host(config.host())?;
         check_batch_bytes("batch_bytes_max", settings.batch_bytes_max)?;
         if !(1..=READ_MESSAGES_DEFAULT).contains(&settings.read_messages) {
@@ -172,7 +175,7 @@ impl ScannerBuilder {
             .map_err(|_| Error::invalid("a scanner must be opened within a tokio runtime"))?;
         let wanted = limit.unwrap_or(u64::MAX);
         let (sender, pieces) = mpsc::channel(PIECES_MAX);
-        let intake = Intake::new(settings.topic.clone(), settings.batch_bytes_max, wanted, sender);
+        let intake = Intake::new(settings.topic.clone(), settings.batch_bytes_max, last, wanted, sender);
         let task = runtime.spawn(Poller::new(Link::new(config), settings, intake).run()).abort_handle();
         Ok(Scanner {
             position: None,
@@ -231,13 +234,13 @@ impl Scanner {
             start: Start::default(),
             until: None,
             follow: false,
-            fails_beyond_end: false,
+            is_watched: false,
             read_messages: READ_MESSAGES,
             wait: WAIT_DEFAULT,
             poll_interval: POLL_INTERVAL_DEFAULT,
             batch_bytes_max: BATCH_BYTES_MAX,
         };
-        ScannerBuilder { config, settings, limit: None }
+        ScannerBuilder { config, settings, last: None, limit: None }
     }
 
     /// The next message; `None` when the limit is reached, at the end of the topic unless it is followed, and after an

@@ -8,6 +8,7 @@
 //! when the server was asked, takes its place: when reading has come there, the server is asked again, and where there
 //! is nothing new a single batch is waited for, so that no more than that one comes too late.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use logd_protocol::{Bound, Offset, Reason, Request, TopicName};
@@ -18,10 +19,11 @@ use tracing::warn;
 use super::Start;
 use super::intake::{Event, Intake, Stop};
 use super::position::Cursor;
-use crate::answers::Head;
+use crate::answers::{Head, ServerSettings};
 use crate::client::{Client, ask_at, pause};
 use crate::error::{Error, ErrorKind};
-use crate::session::{Link, feature};
+use crate::fit::{self, Remains};
+use crate::session::{Link, Session, feature};
 
 /// How often in a row `not found` and HEAD can contradict each other.
 const CONTRADICTIONS_MAX: u32 = 3;
@@ -37,7 +39,8 @@ pub(super) struct Settings {
     pub(super) start: Start,
     pub(super) until: Option<SystemTime>,
     pub(super) follow: bool,
-    pub(super) fails_beyond_end: bool,
+    /// Whether the topic must be the one that was read so far.
+    pub(super) is_watched: bool,
     pub(super) read_messages: u64,
     pub(super) wait: Duration,
     pub(super) poll_interval: Duration,
@@ -71,6 +74,8 @@ pub(super) struct Poller {
     intake: Intake,
     /// How often in a row the server has contradicted itself.
     contradictions: u32,
+    /// The settings of the session on which the topic was last recognised. Each session has its own.
+    recognised: Option<Arc<ServerSettings>>,
     /// Where a time was found to begin.
     start_of_time: Option<Cursor>,
     /// Where the time found last, that reading goes on until, is.
@@ -88,6 +93,7 @@ impl Poller {
             settings,
             intake,
             contradictions: 0,
+            recognised: None,
             start_of_time: None,
             end: None,
             broken_at: None,
@@ -160,6 +166,12 @@ impl Poller {
             }
         }
         let session = self.link.ready().await?;
+        let is_recognised =
+            self.recognised.as_ref().is_some_and(|known| Arc::ptr_eq(known, session.settings()));
+        if self.settings.is_watched && !is_recognised {
+            recognise(session, &self.settings.topic, &mut self.intake).await?;
+            self.recognised = Some(Arc::clone(session.settings()));
+        }
         let topic = self.settings.topic.as_topic();
         let messages = messages_max.min(self.intake.wanted());
         let can_wait = self.settings.follow && session.settings().has_feature(feature::WAIT);
@@ -281,8 +293,17 @@ impl Poller {
         let Head { next: end, batches } = match self.find_end().await {
             Ok(head) => head,
             Err(error) if !error.is_not_found() => return Err(error.into()),
-            Err(_) if follow => return Ok(Progress::Nothing),
-            Err(_) => return Err(not_found.into()),
+            Err(_) if !follow => return Err(not_found.into()),
+            Err(_) => {
+                let read = self.intake.cursor().map(Cursor::position).filter(|read| *read != Position::ZERO);
+                return match read {
+                    Some(read) if self.settings.is_watched => {
+                        let why = "it is not there any more; was it deleted?";
+                        Err(lost(&self.settings.topic, read.offset, Offset::ZERO, why).into())
+                    }
+                    _ => Ok(Progress::Nothing),
+                };
+            }
         };
         match self.intake.cursor() {
             None if batches == 0 || end == Offset::ZERO => {
@@ -290,12 +311,9 @@ impl Poller {
                 Ok(Progress::Nothing)
             }
             Some(cursor) if cursor.position() == Position::at(end) => Ok(Progress::Nothing),
-            Some(cursor) if cursor.offset() >= end && self.settings.fails_beyond_end => {
-                let (from, topic) = (cursor.offset(), &self.settings.topic);
-                let text = format!(
-                    "topic `{topic}` ends at `{end}`, before `{from}`: was it made anew, or cut off?"
-                );
-                Err(Error::new(ErrorKind::Beyond { from, end }, text).into())
+            Some(cursor) if cursor.offset() >= end && self.settings.is_watched => {
+                let why = format!("it ends at `{end}`; was it made anew, or cut off?");
+                Err(lost(&self.settings.topic, cursor.offset(), end, &why).into())
             }
             Some(cursor) if cursor.offset() >= end => {
                 if !follow {
@@ -326,6 +344,29 @@ impl Poller {
             warn!(%topic, %position, %end, "the position is beyond the end of the topic; waiting for it to get there");
         }
     }
+}
+
+/// Makes sure that the topic is the one that was read.
+///
+/// Only a server that starts can have another one, and its sessions are new: within a session nothing is asked.
+async fn recognise(session: &mut Session, topic: &TopicName, intake: &mut Intake) -> Result<(), Error> {
+    let (Some(last), Some(cursor)) = (intake.last(), intake.cursor()) else { return Ok(()) };
+    match fit::remains(session, topic, last).await? {
+        Remains::Same => {}
+        Remains::Dropped => intake.forget_last(),
+        Remains::Damaged(what) => {
+            warn!(%topic, what, "whether the topic is the one that was read cannot be told");
+            intake.forget_last();
+        }
+        Remains::Other(why) => return Err(lost(topic, cursor.offset(), last.offset, &why)),
+    }
+    Ok(())
+}
+
+/// The topic is not the one that was read up to `from`, or is so up to `end` at most.
+fn lost(topic: &TopicName, from: Offset, end: Offset, why: &str) -> Error {
+    let text = format!("topic `{topic}` is not the one that was read up to `{from}`: {why}");
+    Error::new(ErrorKind::Beyond { from, end }, text)
 }
 
 /// How long it is until nothing more that arrived by `until` can turn up, however little comes.

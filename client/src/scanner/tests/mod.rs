@@ -3,6 +3,7 @@
 mod ends;
 mod stream;
 mod times;
+mod watched;
 
 use std::time::Duration;
 
