@@ -261,7 +261,8 @@ impl Consumer {
 
     /// Has another scanner read.
     pub(super) fn scan_from(&mut self, position: Position) {
-        match self.builder.clone().limit(self.wanted).start(Start::At(position)).open() {
+        let last = self.shared.lock().tracker.last_batch();
+        match self.builder.clone().limit(self.wanted).start(Start::At(position)).watched(last).open() {
             Ok(scanner) => self.scanner = Some(scanner),
             Err(error) => self.shared.fail(error),
         }
