@@ -1,9 +1,10 @@
 //! `log-cli state lag` and `verify`: checkpoints held against the topics that the server has.
 
+use logd_client::fit::{Extent, Finding, Fit, judge};
 use logd_client::{Client, StateEntry};
 use serde_json::{Value, json};
 
-use super::judge::{self, Extent};
+use super::judge::{OK, told};
 use super::key::Word;
 use super::report::{Column, object, plain, table, tell};
 use super::store::Store;
@@ -19,6 +20,8 @@ struct Row<'a> {
     head: Option<u64>,
     /// How many bytes that are there lie between the two.
     bytes: Option<u64>,
+    /// How it is, in a word for programs.
+    verdict: &'static str,
     /// What is wrong with it.
     finding: Option<String>,
 }
@@ -26,10 +29,15 @@ struct Row<'a> {
 pub(super) async fn lag(common: &Common, keys: &Keys) -> Result<Exit, Failure> {
     let (store, entries) = Store::open_for(keys).await?;
     store.close().await;
-    let rows = compared(common, &entries, Depth::Topic).await?;
+    let rows = compared(common, &entries).await?;
     let described = |row: &Row<'_>| {
-        let fields =
-            json!({ "next": next(row.entry), "head": row.head, "bytes": row.bytes, "finding": row.finding });
+        let fields = json!({
+            "next": next(row.entry),
+            "head": row.head,
+            "bytes": row.bytes,
+            "verdict": row.verdict,
+            "finding": row.finding,
+        });
         object(&row.entry.key, fields)
     };
     let objects: Vec<Value> = rows.iter().map(described).collect();
@@ -40,9 +48,14 @@ pub(super) async fn lag(common: &Common, keys: &Keys) -> Result<Exit, Failure> {
 pub(super) async fn verify(common: &Common, keys: &Keys) -> Result<Exit, Failure> {
     let (store, entries) = Store::open_for(keys).await?;
     store.close().await;
-    let rows = compared(common, &entries, Depth::Position).await?;
+    let rows = compared(common, &entries).await?;
     let described = |row: &Row<'_>| {
-        let fields = json!({ "next": next(row.entry), "ok": row.finding.is_none(), "finding": row.finding });
+        let fields = json!({
+            "next": next(row.entry),
+            "ok": row.finding.is_none(),
+            "verdict": row.verdict,
+            "finding": row.finding,
+        });
         object(&row.entry.key, fields)
     };
     let objects: Vec<Value> = rows.iter().map(described).collect();
@@ -50,58 +63,40 @@ pub(super) async fn verify(common: &Common, keys: &Keys) -> Result<Exit, Failure
     Ok(exit(&rows))
 }
 
-/// How closely to look.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Depth {
-    /// Whether the topic is the one that was read.
-    Topic,
-    /// Also whether a message starts at the position.
-    Position,
-}
-
-async fn compared<'a>(
-    common: &Common,
-    entries: &'a [StateEntry],
-    depth: Depth,
-) -> Result<Vec<Row<'a>>, Failure> {
+async fn compared<'a>(common: &Common, entries: &'a [StateEntry]) -> Result<Vec<Row<'a>>, Failure> {
     let mut client = connect(common).await?;
     let mut rows = Vec::with_capacity(entries.len());
     for entry in entries {
-        rows.push(compare(&mut client, entry, depth).await?);
+        rows.push(compare(&mut client, entry).await?);
     }
     // Every answer has come, and the connection ends in any case.
     let _ = client.close().await;
     Ok(rows)
 }
 
-async fn compare<'a>(client: &mut Client, entry: &'a StateEntry, depth: Depth) -> Result<Row<'a>, Failure> {
-    let mut row = Row { entry, head: None, bytes: None, finding: None };
+async fn compare<'a>(client: &mut Client, entry: &'a StateEntry) -> Result<Row<'a>, Failure> {
+    let mut row = Row { entry, head: None, bytes: None, verdict: OK, finding: None };
     let checkpoint = match &entry.checkpoint {
         Ok(Some(checkpoint)) => checkpoint,
         Ok(None) => return Ok(row),
         Err(error) => {
-            row.finding = Some(format!("unreadable: {error}"));
+            (row.verdict, row.finding) = ("unreadable", Some(format!("unreadable: {error}")));
             return Ok(row);
         }
     };
-    let topic = entry.key.topic();
-    let judged = judge::topic(client, topic, checkpoint).await?;
-    row.head = judged.extent.map(|Extent { head, .. }| head.as_u64());
-    match judged.finding {
-        Some(finding) if finding.is_other => row.finding = Some(finding.text),
-        finding => {
-            let next = checkpoint.next.offset;
-            row.bytes = match judged.extent {
-                Some(Extent { oldest, head }) => {
-                    Some(head.as_u64().saturating_sub(next.max(oldest).as_u64()))
-                }
-                None => finding.is_none().then_some(0),
-            };
-            row.finding = finding.map(|finding| finding.text);
-        }
+    let Fit { extent, finding } = judge(client, entry.key.topic(), checkpoint).await?;
+    row.head = extent.map(|Extent { head, .. }| head.as_u64());
+    // The offsets of another topic say nothing.
+    if !matches!(finding, Some(Finding::Other(_))) {
+        let next = checkpoint.next.offset;
+        row.bytes = match extent {
+            Some(Extent { oldest, head }) => Some(head.as_u64().saturating_sub(next.max(oldest).as_u64())),
+            None => finding.is_none().then_some(0),
+        };
     }
-    if depth == Depth::Position && row.finding.is_none() {
-        row.finding = judge::position(client, topic, checkpoint.next).await?;
+    if let Some(finding) = finding {
+        let (verdict, text) = told(&finding);
+        (row.verdict, row.finding) = (verdict, Some(text));
     }
     Ok(row)
 }

@@ -24,6 +24,8 @@ const NAMED_MAX: usize = 3;
 struct Row<'a> {
     entry: &'a StateEntry,
     result: &'static str,
+    /// The position that was written over.
+    replaced: Option<String>,
     why: Option<String>,
 }
 
@@ -54,14 +56,13 @@ pub(super) async fn run(args: &Copy) -> Result<Exit, Failure> {
     }
     to.close().await;
     let described = |row: &Row<'_>| {
-        let next = row
-            .entry
-            .checkpoint
-            .as_ref()
-            .ok()
-            .and_then(Option::as_ref)
-            .map(|checkpoint| checkpoint.next.to_string());
-        object(&row.entry.key, json!({ "next": next, "result": row.result, "error": row.why }))
+        let fields = json!({
+            "next": next(row.entry),
+            "result": row.result,
+            "replaced": row.replaced,
+            "error": row.why,
+        });
+        object(&row.entry.key, fields)
     };
     let objects: Vec<Value> = rows.iter().map(described).collect();
     tell(args.json, &objects, || told(&rows)).await?;
@@ -82,8 +83,12 @@ fn refuse_differing(
         (Ok(Some(checkpoint)), Some(other)) => !is_same(checkpoint, other),
         _ => false,
     };
-    let differing: Vec<String> =
-        entries.iter().filter(differs).map(|entry| format!("`{}`", Word(&entry.key))).collect();
+    let named = |entry: &StateEntry| {
+        let (here, there) = (next(entry), there.get(&entry.key).and_then(next));
+        let [here, there] = [here, there].map(|next| next.unwrap_or_else(|| "-".into()));
+        format!("`{}` (`{there}` there, `{here}` here)", Word(&entry.key))
+    };
+    let differing: Vec<String> = entries.iter().filter(differs).map(named).collect();
     if differing.is_empty() {
         return Ok(());
     }
@@ -99,13 +104,19 @@ fn refuse_differing(
     Err(Failure::failed(text))
 }
 
+/// The position of a checkpoint.
+fn next(entry: &StateEntry) -> Option<String> {
+    let checkpoint = entry.checkpoint.as_ref().ok()?.as_ref()?;
+    Some(checkpoint.next.to_string())
+}
+
 fn is_same(checkpoint: &Checkpoint, other: &StateEntry) -> bool {
     matches!(&other.checkpoint, Ok(Some(other)) if other == checkpoint)
 }
 
 async fn copy<'a>(to: &Store, entry: &'a StateEntry, there: Option<&StateEntry>) -> Result<Row<'a>, Failure> {
     let key = &entry.key;
-    let row = |result| Row { entry, result, why: None };
+    let row = |result| Row { entry, result, replaced: None, why: None };
     let checkpoint = match &entry.checkpoint {
         Ok(Some(checkpoint)) => checkpoint,
         Ok(None) => return Ok(row("empty")),
@@ -120,7 +131,10 @@ async fn copy<'a>(to: &Store, entry: &'a StateEntry, there: Option<&StateEntry>)
     }
     match there {
         Some(other) if is_same(checkpoint, other) => return Ok(row("unchanged")),
-        Some(_) => to.admin()?.reset(key, checkpoint).await?,
+        Some(other) => {
+            to.admin()?.reset(key, checkpoint).await?;
+            return Ok(Row { replaced: Some(next(other).unwrap_or_else(|| "-".into())), ..row("copied") });
+        }
         None => {
             to.handler().complete(key, checkpoint, Fence::NONE).await?;
         }
@@ -131,12 +145,12 @@ async fn copy<'a>(to: &Store, entry: &'a StateEntry, there: Option<&StateEntry>)
 fn told(rows: &[Row<'_>]) -> String {
     use Column::{Left, Right};
     let cells = |row: &Row<'_>| {
-        let checkpoint = row.entry.checkpoint.as_ref().ok().and_then(Option::as_ref);
-        let next = checkpoint.map_or_else(|| "-".into(), |checkpoint| checkpoint.next.to_string());
-        let result = row
-            .why
-            .as_deref()
-            .map_or_else(|| row.result.into(), |why| format!("{}: {}", row.result, plain(why)));
+        let next = next(row.entry).unwrap_or_else(|| "-".into());
+        let result = match (&row.why, &row.replaced) {
+            (Some(why), _) => format!("{}: {}", row.result, plain(why)),
+            (None, Some(replaced)) => format!("{} over {replaced}", row.result),
+            (None, None) => row.result.into(),
+        };
         [Word(&row.entry.key).to_string(), next, result]
     };
     let rows: Vec<_> = rows.iter().map(cells).collect();

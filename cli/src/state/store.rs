@@ -36,9 +36,12 @@ impl Store {
             Ok(handler) => Ok(Self { handler, url: url.clone() }),
             Err(error) => {
                 let failure = Failure::from(error.clone());
-                // What is not understood at all is not told either: a password could be anywhere in it.
-                let exit = if error.kind() == StateErrorKind::Invalid { Exit::Usage } else { failure.exit };
-                Err(Failure::new(exit, format!("the store cannot be opened: {failure}")))
+                Err(if error.kind() == StateErrorKind::Invalid {
+                    // What is not understood at all is not told either: a password could be anywhere in it.
+                    Failure::new(Exit::Usage, format!("the store cannot be opened: {failure}"))
+                } else {
+                    Failure::new(failure.exit, format!("the store `{url}` cannot be opened: {failure}"))
+                })
             }
         }
     }
@@ -70,7 +73,10 @@ impl Store {
     }
 
     pub(super) async fn list(&self) -> Result<Vec<StateEntry>, Failure> {
-        Ok(self.admin()?.list().await?)
+        self.admin()?.list().await.map_err(|error| {
+            let failure = Failure::from(error);
+            Failure::new(failure.exit, format!("`{}`: {failure}", self.url))
+        })
     }
 
     /// What the store has of a key.
@@ -79,7 +85,12 @@ impl Store {
     }
 
     pub(super) fn absent(&self, key: &ConsumerKey) -> Failure {
-        Failure::failed(format!("`{}` has no checkpoint of `{}`", self.url, Word(key)))
+        let text = format!(
+            "`{}` has no checkpoint of `{}`; `state ls` lists those that it has",
+            self.url,
+            Word(key)
+        );
+        Failure::failed(text)
     }
 
     /// Gives back what the store holds. Everything is done by then: a failure is only told.

@@ -56,11 +56,18 @@ fn what_differs_is_written_over_only_if_told() {
         to.put(&billing, &Checkpoint::at(position("999")));
         let refused = copy(&from, &to, &[]);
         let line = refused.failed_with(Exit::Failed);
-        assert!(line.contains("`default/orders/billing`") && line.contains("nothing was copied"), "{line}");
+        let named = "`default/orders/billing` (`999.0` there, `60.12` here); nothing was copied";
+        assert!(line.contains(named), "{line}");
         assert_eq!(to.list().len(), 1, "nothing was copied");
         assert_eq!(to.stored(&billing).unwrap().next, position("999"));
-        copied(&from, &to, &["--overwrite"]);
+        let told = copied(&from, &to, &["--overwrite"]);
+        let row = cells(told.lines().find(|line| line.starts_with("default/orders/billing")).unwrap());
+        assert_eq!(row[1..], ["60.12", "copied", "over", "999.0"]);
         assert_eq!(all(&to), all(&from));
+        to.done(NOWHERE, &["set", "orders/billing", "777", "--force"]);
+        let objects = json(&copied(&from, &to, &["--overwrite", "--json"]));
+        assert_eq!((&objects[0]["result"], &objects[0]["replaced"]), (&"copied".into(), &"777.0".into()));
+        assert_eq!((&objects[1]["result"], objects[1]["replaced"].is_null()), (&"unchanged".into(), true));
     }
 }
 

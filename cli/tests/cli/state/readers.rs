@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use logd_client::{ClientConfig, Consumer, ConsumerKey, Position};
+use logd_client::{Checkpoint, ClientConfig, Consumer, ConsumerKey, Done, Position};
 use tokio::time::timeout;
 
-use super::{Store, cells, key, orders, position};
+use super::{Store, cells, key, orders, position, runtime};
 use crate::support::{BOUND, TestServer, wait_for};
 
 /// The next message, which is done then.
@@ -41,7 +41,11 @@ fn moved_while_it_runs(store: &Store, is_exclusive: bool) {
         wait_for("the checkpoint is at the end", || {
             runtime.block_on(handler.get(&billing)).unwrap().filter(|checkpoint| checkpoint.next == end)
         });
-        store.done(&server.host(), &["reset", "orders/billing", "--to", to, "--yes"]);
+        let reset = store.cli(&server.host(), &["reset", "orders/billing", "--to", to, "--yes"]);
+        assert_eq!(reset.code, 0, "{}", reset.stderr);
+        let told = "log-cli: `test` reads with `default/orders/billing`: it begins anew there\n";
+        // One that is not exclusive takes the lease only when it has begun anew.
+        assert_eq!(reset.stderr, if is_exclusive || first > 0 { told } else { "" });
         if !is_exclusive {
             // One that holds no lease asks the store only when it has something to store.
             server.done(&["write", "--topic", "orders", more], b"");
@@ -58,6 +62,27 @@ fn moved_while_it_runs(store: &Store, is_exclusive: bool) {
     let listed = store.done(&server.host(), &["ls"]);
     assert_eq!(cells(listed.lines().nth(1).unwrap()).last(), Some(&"test"), "{listed}");
     runtime.block_on(consumer.shutdown(BOUND)).unwrap();
+}
+
+#[test]
+fn everything_behind_a_checkpoint_that_was_set_back_comes() {
+    for store in [Store::file(), Store::sqlite()] {
+        let server = TestServer::start();
+        let positions = orders(&server);
+        let mut checkpoint = Checkpoint::at(position(&positions[2]));
+        checkpoint.done = vec![Done { from: position(&positions[3]), to: position(&positions[4]) }];
+        store.put(&key("default", "orders", "billing"), &checkpoint);
+        store.done(&server.host(), &["set", "orders/billing", &positions[1], "--force"]);
+        let runtime = runtime();
+        let handler = store.open(&runtime);
+        let billing = key("default", "orders", "billing");
+        let builder = Consumer::builder(ClientConfig::new(server.host()), handler, billing);
+        let mut consumer = runtime.block_on(builder.open()).unwrap();
+        for message in ["two", "three", "four"] {
+            assert_eq!(runtime.block_on(next(&mut consumer)).1, message);
+        }
+        runtime.block_on(consumer.shutdown(BOUND)).unwrap();
+    }
 }
 
 #[test]

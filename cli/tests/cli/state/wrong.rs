@@ -1,6 +1,7 @@
 //! What is wrong is told: checkpoints that cannot be read or do not fit, stores that are not there, secrets that are not.
 
 use std::fs;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use logd_cli::Exit;
@@ -62,26 +63,107 @@ fn checkpoints_that_do_not_fit_are_told() {
         checkpoint
     };
     let (third, end) = (positions[2].as_str(), positions[4].as_str());
-    for (name, checkpoint, lag, verdict) in [
-        ("orders/good", anchored(third, "0", crc), "", "ok"),
-        ("orders/end", anchored(end, "0", crc), "", "ok"),
-        ("orders/anchor", anchored(third, "0", crc ^ 1), "not `", "not `"),
-        ("orders/between", anchored(third, "1", crc), "no batch starts at `1`", "no batch starts at `1`"),
-        ("orders/beyond", Checkpoint::at(position("9999")), "the topic ends at `", "the topic ends at `"),
-        ("orders/message", Checkpoint::at(position("0.1")), "", "no message starts at `0.1`"),
-        ("orders/batch", Checkpoint::at(position("1")), "", "no message starts at `1.0`"),
-        ("gone/reader", Checkpoint::at(position("7")), "the topic is not there", "the topic is not there"),
-        ("later/reader", Checkpoint::at(position("0")), "", "ok"),
+    for (name, checkpoint, verdict, finding) in [
+        ("orders/good", anchored(third, "0", crc), "ok", ""),
+        ("orders/end", anchored(end, "0", crc), "ok", ""),
+        ("orders/anchor", anchored(third, "0", crc ^ 1), "other", "another topic: its batch at `0` has the"),
+        ("orders/between", anchored(third, "1", crc), "other", "another topic: no batch begins at `1`"),
+        ("orders/beyond", Checkpoint::at(position("9999")), "other", "another topic: it ends at `"),
+        (
+            "orders/message",
+            Checkpoint::at(position("0.1")),
+            "misplaced",
+            "misplaced: no message starts at `0.1`",
+        ),
+        ("orders/batch", Checkpoint::at(position("1")), "misplaced", "misplaced: no message starts at `1.0`"),
+        ("gone/reader", Checkpoint::at(position("7")), "other", "another topic: it is not there"),
+        ("later/reader", Checkpoint::at(position("0")), "ok", ""),
     ] {
         let (topic, consumer) = name.split_once('/').unwrap();
         let store = Store::sqlite();
         store.put(&key("default", topic, consumer), &checkpoint);
-        for (command, expected) in [("lag", lag), ("verify", verdict)] {
-            let told = store.cli(&server.host(), &[command, name]);
-            let is_good = ["", "ok"].contains(&expected);
-            assert_eq!(told.code, if is_good { 0 } else { DAMAGED }, "{name}: {command}: {}", told.stderr);
-            assert!(text(&told).lines().nth(1).unwrap().contains(expected), "{name}: {}", text(&told));
-        }
+        check(&server, &store, name, verdict, finding);
+    }
+}
+
+/// Checks what `lag` and `verify` tell of a checkpoint, to people and to programs.
+fn check(server: &TestServer, store: &Store, name: &str, verdict: &str, finding: &str) {
+    let is_good = verdict == "ok";
+    for command in ["lag", "verify"] {
+        let told = store.cli(&server.host(), &[command, name]);
+        assert_eq!(told.code, if is_good { 0 } else { DAMAGED }, "{name}: {command}: {}", told.stderr);
+        let line = text(&told).lines().nth(1).unwrap();
+        assert!(line.contains(finding), "{name}: {command}: {line}");
+        assert_eq!(line.contains(": "), !is_good, "{name}: {command}: {line}");
+        let object = json(text(&store.cli(&server.host(), &[command, name, "--json"]))).remove(0);
+        assert_eq!((&object["verdict"], object["finding"].is_null()), (&verdict.into(), is_good), "{object}");
+    }
+}
+
+#[test]
+fn damage_on_the_servers_disk_does_not_make_it_another_topic() {
+    // In the body, which the server does not look at, and in the envelope, which it does.
+    for (from, to) in [("one", "ONE"), ("BATCH", "BUTCH")] {
+        let server = TestServer::start();
+        let positions = orders(&server);
+        let mut checkpoint = Checkpoint::at(position(&positions[2]));
+        checkpoint.anchor = Some(Anchor { offset: position("0").offset, crc: first_crc(&server) });
+        let store = Store::file();
+        store.put(&key("default", "orders", "billing"), &checkpoint);
+        store.put(&key("default", "orders", "new"), &Checkpoint::default());
+        check(&server, &store, "orders/billing", "ok", "");
+        let path = server.partition("orders");
+        let bytes = fs::read(&path).unwrap();
+        let place = bytes.windows(from.len()).position(|window| window == from.as_bytes()).unwrap();
+        let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
+        file.write_all_at(to.as_bytes(), place as u64).unwrap();
+        check(
+            &server,
+            &store,
+            "orders/billing",
+            "damaged",
+            "damaged: its batch at `0` cannot be read any more",
+        );
+        check(&server, &store, "orders/new", "damaged", "damaged: its batch at `0` cannot be read any more");
+    }
+}
+
+#[test]
+fn topic_that_is_not_there_is_no_place_for_a_checkpoint() {
+    let server = TestServer::start();
+    let store = Store::sqlite();
+    let host = server.host();
+    let billing = key("default", "orders", "billing");
+    store.cli(&host, &["set", "orders/billing", "0"]).failed_with(Exit::Failed);
+    assert_eq!(store.stored(&billing), None, "a mistyped key is made");
+    store.put(&billing, &Checkpoint::at(position("7")));
+    for to in ["earliest", "latest", "1h"] {
+        let refused = store.cli(&host, &["reset", "orders/billing", "--to", to, "--yes"]);
+        let expected = format!(
+            "log-cli: `{host}` has no topic `orders`; `--to 0` begins with whatever is its first message"
+        );
+        assert_eq!(refused.failed_with(Exit::Failed), expected);
+        assert_eq!(store.stored(&billing).unwrap().next, position("7"));
+    }
+    store.done(&host, &["reset", "orders/billing", "--to", "0", "--yes"]);
+    assert_eq!(store.stored(&billing).unwrap().next, position("0"));
+    store.done(NOWHERE, &["set", "orders/new", "0", "--force"]);
+}
+
+#[test]
+fn store_that_cannot_be_read_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state.db");
+    fs::write(&path, "no database").unwrap();
+    let url = format!("sqlite:{}", path.display());
+    let finished = run(NOWHERE, &["state", "ls", "--state", &url], b"");
+    let line = finished.failed_with(Exit::Damaged);
+    assert!(line.starts_with(&format!("log-cli: the store `{url}` cannot be opened: ")), "{line}");
+    // PostgreSQL connects when it is asked first.
+    for url in ["redis://anna:hunter2@127.0.0.1:1/0", "postgres://anna:hunter2@127.0.0.1:1/state"] {
+        let finished = run(NOWHERE, &["state", "ls", "--state", url], b"");
+        let line = finished.failed_with(Exit::Unreachable);
+        assert!(line.contains(&url.replace("hunter2", "***")), "{line}");
     }
 }
 
