@@ -214,8 +214,12 @@ impl LeaseHandler for FileState {
     ) -> Result<Claim, StateError> {
         check_ttl(key, ttl)?;
         let (owned, claimant) = (key.clone(), claimant.clone());
+        // Gone with the future.
+        let waiting = Arc::new(());
+        let awaited = Arc::downgrade(&waiting);
+        let is_awaited = move || awaited.strong_count() > 0;
         // The lock comes back with the answer, so that a lease nobody waited for is free again.
-        let (claim, held) = self.run(move |store| store.start(&owned, &claimant)).await?;
+        let (claim, held) = self.run(move |store| store.start(&owned, &claimant, is_awaited)).await?;
         if let Some(held) = held {
             self.store.hold(key, held)?;
         }

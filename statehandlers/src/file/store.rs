@@ -122,13 +122,19 @@ impl Store {
         result
     }
 
-    /// Asks for a lease. What is held with it is given to the caller: it ends if that goes nowhere.
+    /// Asks for a lease. What is held with it is given to the caller: it ends if that goes nowhere. Where it would, nothing
+    /// is done: it would end the lease that the claimant was granted since.
     pub(super) fn start(
         &self,
         key: &ConsumerKey,
         claimant: &Claimant,
+        is_awaited: impl Fn() -> bool,
     ) -> Result<(Claim, Option<Held>), StateError> {
         let Some(writing) = self.write(key, Folders::Make)? else { return Err(StateError::lost(what(key))) };
+        if !is_awaited() {
+            let text = format!("{}: nobody waits for the lease any more", what(key));
+            return Err(StateError::new(StateErrorKind::Unavailable, text));
+        }
         let stored = writing.read()?;
         let existed = stored.is_some();
         let mut stored = stored.unwrap_or_default();

@@ -361,11 +361,32 @@ async fn a_lease_that_nobody_waited_for_is_free() {
     let (key, claimant) = (key("billing"), Claimant::new("one"));
     let mut start = state.start(&key, &claimant, TTL);
     assert!(start.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    let begin = std::time::Instant::now();
+    while !folder.path().join("default/orders/billing.tmp").exists() {
+        assert!(begin.elapsed() < BOUND, "the lease is not granted");
+        tokio::task::yield_now().await;
+    }
     drop(start);
     drop(gate);
     idle(&state).await;
     assert_eq!(state.list().await.unwrap()[0].epoch, 1, "it was granted");
     assert_eq!(granted(&state, &key, &Claimant::new("two")).await.epoch, 2);
+}
+
+#[tokio::test]
+async fn a_claim_that_nobody_waits_for_does_not_end_a_later_one() {
+    let folder = folder();
+    FileState::open(folder.path()).await.unwrap();
+    let (state, gate) = halting_at(folder.path(), Step::OpenLock).await;
+    let (key, claimant) = (key("billing"), Claimant::new("one"));
+    let mut start = state.start(&key, &claimant, TTL);
+    assert!(start.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    drop(start);
+    let fence = granted(&state, &key, &claimant).await;
+    drop(gate);
+    idle(&state).await;
+    assert!(is_processing(&state, &key).await);
+    state.complete(&key, &at(1), fence).await.unwrap();
 }
 
 #[test]
