@@ -38,7 +38,9 @@ impl Process {
     }
 
     fn signal(&self, signal: &str) {
-        signal_to(self.child.id(), signal);
+        let process = self.child.id().to_string();
+        let status = Command::new("kill").args([&format!("-{signal}"), &process]).status();
+        assert!(status.unwrap().success());
     }
 
     /// Waits until it is stopped.
@@ -73,11 +75,6 @@ impl Drop for Process {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-fn signal_to(process: u32, signal: &str) {
-    let status = Command::new("kill").args([&format!("-{signal}"), &process.to_string()]).status();
-    assert!(status.unwrap().success());
 }
 
 /// No test, but what the other processes run.
@@ -119,10 +116,11 @@ async fn child() {
             wait_for_end();
             assert_eq!(kind(state.complete(&key, &at(99), fence).await), StateErrorKind::Fenced);
         }
-        "stop in a write" => {
-            let before = |step: Step, _: &Path| {
+        "halt in a write" => {
+            let before = move |step: Step, _: &Path| {
                 if step == Step::Rename {
-                    signal_to(std::process::id(), "STOP");
+                    eprintln!("renaming");
+                    wait_for_end();
                 }
                 Ok(())
             };
@@ -193,13 +191,16 @@ async fn a_writer_that_was_stopped_is_waited_for_with_a_bound() {
     let state =
         FileState::open_with(folder.path().into(), Missing::Make, Disk::default(), wait).await.unwrap();
     state.complete(&key("a"), &at(1), Fence::NONE).await.unwrap();
-    let mut writer = Process::start("stop in a write", folder.path());
+    let mut writer = Process::start("halt in a write", folder.path());
+    assert_eq!(writer.line(), "renaming");
+    writer.signal("STOP");
     writer.wait_stopped();
     let error = state.complete(&key("a"), &at(3), Fence::NONE).await.unwrap_err();
     assert_eq!(error.kind(), StateErrorKind::Unavailable);
     assert_eq!(state.get(&key("a")).await.unwrap(), Some(at(1)));
     assert_eq!(state.list().await.unwrap().len(), 1);
     writer.signal("CONT");
+    drop(writer.child.stdin.take());
     assert_eq!(writer.line(), "stored");
     assert_eq!(
         kind(state.complete(&key("a"), &at(3), Fence::NONE).await),
@@ -207,8 +208,8 @@ async fn a_writer_that_was_stopped_is_waited_for_with_a_bound() {
     );
 
     // Killed instead, it leaves nothing that keeps others out.
-    let writer = Process::start("stop in a write", folder.path());
-    writer.wait_stopped();
+    let mut writer = Process::start("halt in a write", folder.path());
+    assert_eq!(writer.line(), "renaming");
     writer.kill();
     state.complete(&key("a"), &at(6), Fence::NONE).await.unwrap();
     assert_eq!(files(&folder.path().join("default")), ["a.ckpt", "a.write"]);
