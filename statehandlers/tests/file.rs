@@ -1,6 +1,10 @@
 //! The file store passes the suite.
 #![cfg(all(feature = "file", feature = "conformance"))]
 
+#[cfg(target_os = "linux")]
+#[path = "file/calls.rs"]
+mod calls;
+
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
