@@ -57,6 +57,7 @@ pub(super) async fn list_shows_leases<F: Fixture>(context: &Context<F>) -> Verdi
     let claimant = Claimant::new("ü one");
     grant(&handler, &claimed, &claimant, LONG).await?;
     let again = grant(&handler, &claimed, &claimant, LONG).await?.fence;
+    leases(&handler)?.renew(&claimed, again, LONG).await?;
     store(&handler, &never, &checkpoint(5), Fence::NONE).await?;
     let given_back = grant(&handler, &released, &claimant, LONG).await?.fence;
     leases(&handler)?.release(&released, given_back, Some(&checkpoint(6))).await?;

@@ -9,8 +9,8 @@ use super::fixture::{Fixture, LeaseEnd};
 use super::lease::{LONG, SHORT, are_fenced, grant, is_taken, leases, moves_on, wait_for_grant};
 pub(super) use super::lease::{
     client_clocks_an_hour_off_change_nothing, lapsed_lease_can_be_renewed, lease_of_a_killed_holder_ends,
-    lease_runs_out, release_writes_last_and_frees, released_lease_is_not_renewed, renewed_lease_lasts,
-    repeated_release_is_no_error, stale_release_frees,
+    lease_runs_out, processing_tells_what_is_left, release_writes_last_and_frees,
+    released_lease_is_not_renewed, renewed_lease_lasts, repeated_release_is_no_error, stale_release_frees,
 };
 use super::verdict::{Verdict, ensure, failed, refused, same, skipped};
 use crate::error::StateErrorKind;

@@ -17,6 +17,8 @@ use crate::key::ConsumerKey;
 pub(super) const LONG: Duration = Duration::from_secs(3600);
 /// A lease that runs out in a test.
 pub(super) const SHORT: Duration = Duration::from_millis(200);
+/// The longest between a grant and the next call, on a machine that is busy.
+const LEFT_OFF_MAX: Duration = Duration::from_secs(60);
 
 pub(super) fn leases(handler: &Arc<dyn StateHandler>) -> Verdict<&dyn LeaseHandler> {
     handler.leases().map_or_else(|| skipped("it has no leases"), Ok)
@@ -171,6 +173,36 @@ pub(super) async fn renewed_lease_lasts<F: Fixture>(context: &Context<F>) -> Ver
     // A shorter time counts as well.
     leases(&handlers[0])?.renew(&key, first.fence, SHORT).await?;
     wait_for_grant(&handlers[1], &key, &Claimant::new("two"), LONG).await.map(|_| ())
+}
+
+pub(super) async fn processing_tells_what_is_left<F: Fixture>(context: &Context<F>) -> Verdict {
+    timed(context)?;
+    let handlers = context.open_all(2).await?;
+    let key = key("billing")?;
+    let (one, short) = (Claimant::new("one"), LONG / 4);
+    // The time of the last grant or renewal counts, whether it is longer or shorter than the one before.
+    let mut fence = grant(&handlers[0], &key, &one, LONG).await?.fence;
+    is_left(&handlers[1], &key, LONG).await?;
+    leases(&handlers[0])?.renew(&key, fence, short).await?;
+    is_left(&handlers[1], &key, short).await?;
+    for ttl in [LONG, short] {
+        fence = grant(&handlers[0], &key, &one, ttl).await?.fence;
+        is_left(&handlers[1], &key, ttl).await?;
+    }
+    leases(&handlers[0])?.renew(&key, fence, LONG).await?;
+    is_left(&handlers[1], &key, LONG).await
+}
+
+/// Fails unless somebody else, who asks for another time, is told that nearly all of `ttl` is left of the lease.
+async fn is_left(handler: &Arc<dyn StateHandler>, key: &ConsumerKey, ttl: Duration) -> Verdict {
+    match leases(handler)?.start(key, &Claimant::new("two"), SHORT).await? {
+        Claim::Granted(_) => failed(format!("a lease of {ttl:?} was granted to another at once")),
+        Claim::Processing { retry_in, .. } => {
+            let is_right = (ttl.saturating_sub(LEFT_OFF_MAX)..=ttl).contains(&retry_in);
+            ensure!(is_right, "of a lease of {ttl:?}, it was told that {retry_in:?} is left");
+            Ok(())
+        }
+    }
 }
 
 pub(super) async fn lapsed_lease_can_be_renewed<F: Fixture>(context: &Context<F>) -> Verdict {

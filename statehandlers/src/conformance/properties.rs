@@ -49,7 +49,8 @@ macro_rules! conformance {
                 unfenced_is_refused_after_a_lease, lost_replies_are_resolved_by_retry, older_is_stale_also_with_a_fence,
                 late_write_of_the_holder_is_accepted, fence_of_a_deleted_key_means_nothing, epoch_survives_reopen,
                 release_writes_last_and_frees, stale_release_frees, repeated_release_is_no_error,
-                released_lease_is_not_renewed, lease_runs_out, renewed_lease_lasts, lapsed_lease_can_be_renewed,
+                released_lease_is_not_renewed, lease_runs_out, renewed_lease_lasts, processing_tells_what_is_left,
+                lapsed_lease_can_be_renewed,
                 lease_of_a_killed_holder_ends, client_clocks_an_hour_off_change_nothing;
             tx: rollback_leaves_both, commit_applies_both, stale_fence_aborts, takeover_waits_for_the_open_transaction,
                 tokens_in_the_wrong_order_fail;

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use logd_protocol::Offset;
 use logd_statehandlers::{
-    Checkpoint, Claim, Claimant, Committed, ConsumerKey, Fence, LeaseHandler, Position, RedisState,
-    StateAdmin, StateErrorKind, StateHandler,
+    Capabilities, Checkpoint, Claim, Claimant, Committed, ConsumerKey, Fence, Fencing, LeaseHandler,
+    Position, RedisState, StateAdmin, StateErrorKind, StateHandler,
 };
 
 use super::server::{RedisServer, Reply};
@@ -60,6 +60,78 @@ async fn lease_has_a_time_to_live_and_record_has_none() {
         state.reset(&key, &at(1)).await.unwrap();
         assert_eq!(ttl(RECORD), Reply::Number(-1));
     }
+}
+
+/// The handler's clock may be anything, as long as nothing of it is sent.
+#[tokio::test]
+async fn leases_are_measured_by_the_clock_of_the_server_alone() {
+    let server = RedisServer::start().unwrap();
+    let state = RedisState::open(server.url()).await.unwrap();
+    let key = key("billing");
+    let mut monitor = server.connect().unwrap();
+    monitor.command(&["MONITOR"]).unwrap();
+    for offset in 1..3 {
+        let fence = grant(&state, &key, "one").await;
+        state.complete(&key, &at(offset), fence).await.unwrap();
+        state.renew(&key, fence, LONG).await.unwrap();
+        state.release(&key, fence, None).await.unwrap();
+    }
+    server.command(&["ECHO", "end"]).unwrap();
+    let mut leases = 0;
+    loop {
+        let Reply::Text(line) = monitor.reply().unwrap() else { panic!("no line of a monitor") };
+        // Behind the time, and the address of who sends it.
+        let line = String::from_utf8(line).unwrap();
+        let (sender, command) = line.split_once("] ").unwrap();
+        if command.starts_with("\"ECHO\"") {
+            break;
+        }
+        let times =
+            command.split('"').filter_map(|word| word.parse().ok()).filter(|word: &u64| *word > 1 << 30);
+        assert_eq!(times.count(), 0, "{command}");
+        if sender.ends_with(" lua") && command.starts_with("\"SET\"") {
+            assert!(command.ends_with("\"PX\" \"3600000\""), "{command}");
+            leases += 1;
+        }
+    }
+    assert_eq!(leases, 4);
+}
+
+#[tokio::test]
+async fn nothing_of_a_lease_is_left_behind() {
+    let server = RedisServer::start().unwrap();
+    let state = RedisState::open(server.url()).await.unwrap();
+    let key = key("billing");
+    let is_there = |key: &str| server.command(&["EXISTS", key]).unwrap() == Reply::Number(1);
+    let names =
+        || fields(&server).into_keys().map(|name| String::from_utf8(name).unwrap()).collect::<Vec<_>>();
+
+    let fence = grant(&state, &key, "one").await;
+    assert!(is_there(LEASE));
+    assert_eq!(names(), ["epoch", "nonce", "owner", "owner_name"]);
+    state.release(&key, fence, Some(&at(5))).await.unwrap();
+    assert!(!is_there(LEASE));
+    assert_eq!(names(), ["checkpoint", "epoch", "nonce"]);
+
+    let fence = grant(&state, &key, "two").await;
+    state.reset(&key, &at(1)).await.unwrap();
+    assert!(!is_there(LEASE));
+    assert_eq!(names(), ["checkpoint", "epoch", "nonce"]);
+    // Nobody has the fence of a reset, or can tell it from another.
+    let Reply::Text(nonce) = server.command(&["HGET", RECORD, "nonce"]).unwrap() else { panic!("no nonce") };
+    assert_ne!(nonce, format!("{:032x}", fence.nonce).into_bytes());
+
+    grant(&state, &key, "three").await;
+    assert!(state.delete(&key).await.unwrap());
+    assert_eq!(server.command(&["DBSIZE"]).unwrap(), Reply::Number(0));
+}
+
+#[tokio::test]
+async fn fences_are_declared_as_best_effort() {
+    let server = RedisServer::start().unwrap();
+    let state = RedisState::open(server.url()).await.unwrap();
+    let declared = Capabilities::NONE.with_durable().with_fencing(Fencing::BestEffort).with_admin();
+    assert_eq!(state.capabilities(), declared);
 }
 
 #[tokio::test]

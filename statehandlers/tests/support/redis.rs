@@ -199,7 +199,8 @@ impl RedisConnection {
         Ok(self.0.get_mut().write_all(&request)?)
     }
 
-    fn reply(&mut self) -> Result<Reply> {
+    /// Waits for what the server says next.
+    pub(crate) fn reply(&mut self) -> Result<Reply> {
         let mut line = String::new();
         self.0.read_line(&mut line)?;
         let line = line.trim_end();
