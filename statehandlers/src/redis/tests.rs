@@ -44,6 +44,8 @@ fn answers_that_are_errors_have_done_nothing() {
         ("CLUSTERDOWN The cluster is down", StateErrorKind::Unavailable),
         ("TRYAGAIN Multiple keys request during rehashing of slot", StateErrorKind::Unavailable),
         ("NOREPLICAS Not enough good replicas to write.", StateErrorKind::Unavailable),
+        ("NOSCRIPT No matching script.", StateErrorKind::Unavailable),
+        ("UNBLOCKED force unblock from blocking operation", StateErrorKind::Unavailable),
         (
             "ERR Error running script (call to f_1): @user_script:3: READONLY You can't",
             StateErrorKind::Unavailable,

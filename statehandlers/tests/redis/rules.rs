@@ -222,6 +222,29 @@ async fn damage_that_is_still_json_is_not_written_over() {
     assert_eq!(fields(&server), before);
 }
 
+/// The checksum is right, so that the server's scripts see nothing wrong: it is for the handler to see.
+#[tokio::test]
+async fn record_with_two_positions_is_no_start_from_zero() {
+    let server = RedisServer::start().unwrap();
+    let state = RedisState::open(server.url()).await.unwrap();
+    let key = key("billing");
+    state.complete(&key, &at(5), Fence::NONE).await.unwrap();
+    let stored = String::from_utf8(fields(&server).remove(&b"checkpoint"[..]).unwrap()).unwrap();
+    let rest = stored[41..].replace("5.0", "7.0");
+    let sum = server.command(&["EVAL", "return redis.sha1hex(ARGV[1])", "0", &rest]).unwrap();
+    let Reply::Text(sum) = sum else { panic!("no checksum") };
+    let changed = [&sum[..], b" ", rest.as_bytes()].concat();
+    server.command(&[&b"HSET"[..], RECORD.as_bytes(), b"checkpoint", &changed]).unwrap();
+    for error in [
+        state.get(&key).await.unwrap_err(),
+        state.start(&key, &Claimant::new("one"), LONG).await.unwrap_err(),
+        state.list().await.unwrap().remove(0).checkpoint.unwrap_err(),
+    ] {
+        assert_eq!(error.kind(), StateErrorKind::Corrupt, "{error}");
+    }
+    assert_eq!(fields(&server).remove(&b"checkpoint"[..]).unwrap(), changed);
+}
+
 #[tokio::test]
 async fn fields_of_later_versions_are_kept() {
     let server = RedisServer::start().unwrap();
