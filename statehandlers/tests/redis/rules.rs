@@ -126,6 +126,20 @@ async fn nothing_of_a_lease_is_left_behind() {
     assert_eq!(server.command(&["DBSIZE"]).unwrap(), Reply::Number(0));
 }
 
+/// As it is seen where the lease is granted to another between two looks.
+#[tokio::test]
+async fn list_takes_nobody_for_the_holder_of_another_lease() {
+    let server = RedisServer::start().unwrap();
+    let state = RedisState::open(server.url()).await.unwrap();
+    grant(&state, &key("billing"), "one").await;
+    assert_eq!(state.list().await.unwrap()[0].owner.as_deref(), Some("one"));
+    server.command(&["SET", LEASE, "another's"]).unwrap();
+    // What is no record of a reader any more, or never was one, is none.
+    server.command(&["HSET", "logd:{default/orders/gone}", "colour", "blue"]).unwrap();
+    let listed = state.list().await.unwrap();
+    assert_eq!((listed.len(), listed[0].owner.as_deref()), (1, None));
+}
+
 #[tokio::test]
 async fn fences_are_declared_as_best_effort() {
     let server = RedisServer::start().unwrap();

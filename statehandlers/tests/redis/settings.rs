@@ -2,7 +2,7 @@
 
 use std::io::Write;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use logd_statehandlers::{Fence, RedisState, StateErrorKind, StateHandler, open};
 
@@ -58,6 +58,16 @@ async fn server_that_repeats_the_password_is_not_repeated() {
 }
 
 #[tokio::test]
+async fn word_of_the_server_that_is_the_password_is_not_told() {
+    let user = ["--user", "anna", "on", ">evalsha", "~logd:*", "+@all", "-evalsha"];
+    let server = RedisServer::start_with(&user).unwrap();
+    let state = RedisState::open(format!("redis://anna:evalsha@127.0.0.1:{}", server.port())).await.unwrap();
+    let error = state.complete(&key("billing"), &at(5), Fence::NONE).await.unwrap_err();
+    assert_eq!(error.kind(), StateErrorKind::Failed, "{error}");
+    assert!(error.to_string().contains("'***'") && !format!("{error:?}").contains("evalsha"), "{error:?}");
+}
+
+#[tokio::test]
 async fn what_makes_no_sense_is_refused_without_echo() {
     for url in [
         "redis://",
@@ -84,6 +94,53 @@ async fn what_makes_no_sense_is_refused_without_echo() {
     }
     let builder = RedisState::builder("redis://host").response_timeout(Duration::ZERO);
     assert_eq!(builder.open().await.unwrap_err().kind(), StateErrorKind::Invalid);
+}
+
+/// Each for what it is for, whoever has set it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn timeouts_count_as_they_are_set() {
+    const SLACK: Duration = Duration::from_secs(4);
+    let (connect, response) = (Duration::from_millis(200), Duration::from_secs(5));
+    let server = RedisServer::start().unwrap();
+    let url = |rest: &str| RedisState::builder(format!("{}{rest}", server.url()));
+    let default = Duration::from_secs(3);
+    let builders = [
+        (url("").connect_timeout(connect).response_timeout(response), connect, response),
+        (url("?connect_timeout=200ms&response_timeout=5s"), connect, response),
+        (
+            url("?connect_timeout=60s&response_timeout=200ms")
+                .connect_timeout(connect)
+                .response_timeout(response),
+            connect,
+            response,
+        ),
+        (url(""), default, default),
+    ];
+    let mut states = Vec::new();
+    for (builder, connect, response) in builders {
+        let state = builder.open().await.unwrap();
+        // By its name from now on, in one exchange.
+        state.complete(&key("billing"), &at(5), Fence::NONE).await.unwrap();
+        states.push((state, connect, response));
+    }
+    server.pause().unwrap();
+    let calls = states.into_iter().map(|(state, connect, response)| {
+        tokio::spawn(async move {
+            // The first is sent, and the second finds no connection.
+            for (kind, timeout) in
+                [(StateErrorKind::Ambiguous, response), (StateErrorKind::Unavailable, connect)]
+            {
+                let begin = Instant::now();
+                let error = state.complete(&key("billing"), &at(6), Fence::NONE).await.unwrap_err();
+                assert_eq!(error.kind(), kind, "{error}");
+                let taken = begin.elapsed();
+                assert!((timeout..timeout + SLACK).contains(&taken), "{taken:?} instead of {timeout:?}");
+            }
+        })
+    });
+    for call in calls.collect::<Vec<_>>() {
+        call.await.unwrap();
+    }
 }
 
 #[derive(Clone, Default)]
