@@ -1,9 +1,12 @@
 //! The task that stores checkpoints: one at a time, the latest only, when there is something new.
 //!
-//! It also keeps the lease. A store that fails for a while is asked again; what is done meanwhile is stored when it answers.
+//! It also keeps the lease, whether or not something can be stored. A store that fails for a while is asked again; what is
+//! done meanwhile is stored when it answers.
+//!
 //! When somebody else has touched the checkpoint, the lease is asked for again. If it is granted, and the checkpoint is what
 //! was stored last, everything goes on; if it is another one, it was reset, and reading begins anew there. If the lease is
-//! not granted, the consumer ends, and this task does nothing any more.
+//! not granted, the consumer ends, and this task does nothing any more. A reset asks for no fence, so where there are leases
+//! it is done only by who has shown a moment before that it has this one.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -24,6 +27,8 @@ const IDLE: Duration = Duration::from_millis(100);
 const STORE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often the last checkpoint is tried to be stored.
 const FINISH_TRIES: u32 = 5;
+/// How far off a time is that never comes.
+const FAR: Duration = Duration::from_secs(10 * 365 * 86_400);
 
 /// The lease that a consumer holds.
 #[derive(Debug, Clone)]
@@ -42,7 +47,10 @@ pub(super) struct Committer {
     start: Position,
     renew_at: Instant,
     failing_since: Option<Instant>,
+    /// Before that a store that has failed is asked for nothing but to keep the lease.
     retry_at: Option<Instant>,
+    /// What the application keeps beside the position, when it was looked at last, and since when it is that.
+    user_seen: (Vec<u8>, Instant),
     /// Whether somebody else has moved the checkpoint, and it is not known yet who.
     is_fenced: bool,
     /// Whether reading begins anew wherever the checkpoint is.
@@ -63,7 +71,9 @@ impl Drop for Committer {
 
 impl Committer {
     pub(super) fn new(shared: Arc<Shared>, hold: Hold, backoff: Backoff, start: Position) -> Self {
-        let renew_at = Instant::now() + hold.ttl / 3;
+        let now = Instant::now();
+        let renew_at = later(now, hold.ttl / 3);
+        let user_seen = (shared.lock().user.clone(), now);
         Self {
             shared,
             hold,
@@ -72,6 +82,7 @@ impl Committer {
             renew_at,
             failing_since: None,
             retry_at: None,
+            user_seen,
             is_fenced: false,
             must_reload: false,
             ended: None,
@@ -94,7 +105,7 @@ impl Committer {
                 () = timer => {}
                 () = self.shared.work.notified() => {}
             }
-            if self.ended.is_none() && self.retry_at.is_none_or(|at| at <= Instant::now()) {
+            if self.ended.is_none() {
                 self.work().await;
             }
         };
@@ -105,20 +116,29 @@ impl Committer {
         if std::mem::take(&mut self.shared.lock().is_doubted) {
             self.renew_at = Instant::now();
         }
-        let jump = self.shared.lock().jump;
-        if let Some(to) = jump {
-            return self.jump(to).await;
-        }
         if self.is_fenced {
-            return self.ask_again().await;
+            if !self.is_waiting() {
+                self.ask_again().await;
+            }
+            return;
         }
         if self.is_leased() && Instant::now() >= self.renew_at {
             self.renew().await;
         }
-        if !self.is_fenced && self.ended.is_none() && self.commit_at().is_some_and(|at| at <= Instant::now())
-        {
+        if self.is_fenced || self.ended.is_some() || self.is_waiting() {
+            return;
+        }
+        let jump = self.shared.lock().jump;
+        if let Some(to) = jump {
+            self.jump(to).await;
+        } else if self.commit_at().is_some_and(|at| at <= Instant::now()) {
             self.commit().await;
         }
+    }
+
+    /// Whether the store has failed, and is not to be asked again yet.
+    fn is_waiting(&self) -> bool {
+        self.retry_at.is_some_and(|at| at > Instant::now())
     }
 
     /// Whether this consumer holds a lease.
@@ -127,13 +147,17 @@ impl Committer {
     }
 
     /// When the next checkpoint is due, or is to be looked for again; `None` while nothing is new.
-    fn commit_at(&self) -> Option<Instant> {
-        let policy = &self.shared.policy;
+    fn commit_at(&mut self) -> Option<Instant> {
+        let shared = Arc::clone(&self.shared);
+        let policy = &shared.policy;
         if policy.is_transactional {
             return None;
         }
-        let mut state = self.shared.lock();
+        let mut state = shared.lock();
         let since = state.unstored_since?;
+        if self.user_seen.0 != state.user {
+            self.user_seen = (state.user.clone(), Instant::now());
+        }
         let settled = state.tracker.settle().messages;
         if state.settled_seen.0 != settled {
             state.settled_seen = (settled, Instant::now());
@@ -141,26 +165,25 @@ impl Committer {
         if policy.messages.is_some_and(|messages| self.shared.acks.load(Ordering::Relaxed) >= messages) {
             return Some(since);
         }
-        let latest = since + policy.interval;
-        Some(if state.tracker.is_empty() { latest.min(state.settled_seen.1 + IDLE) } else { latest })
+        let latest = later(since, policy.interval);
+        let changed = since.max(state.settled_seen.1).max(self.user_seen.1);
+        Some(if state.tracker.is_empty() { latest.min(changed + IDLE) } else { latest })
     }
 
-    fn wake(&self) -> Option<Instant> {
+    fn wake(&mut self) -> Option<Instant> {
         if self.ended.is_some() {
             return None;
         }
         let now = Instant::now();
-        if self.is_fenced || self.shared.lock().jump.is_some() {
+        if self.is_fenced {
             return Some(self.retry_at.unwrap_or(now));
         }
+        let is_jumping = self.shared.lock().jump.is_some();
         // Nobody says when the last message in hand is done: it is looked for.
-        let commit = self.commit_at().map(|at| at.min(now + IDLE));
+        let work = if is_jumping { Some(now) } else { self.commit_at().map(|at| at.min(now + IDLE)) };
+        let work = work.map(|at| self.retry_at.map_or(at, |retry_at| at.max(retry_at)));
         let renew = self.is_leased().then_some(self.renew_at);
-        let work = [commit, renew].into_iter().flatten().min();
-        match self.retry_at {
-            Some(at) => work.map(|work| work.max(at)),
-            None => work,
-        }
+        [work, renew].into_iter().flatten().min()
     }
 
     /// What is to be stored; `None` if it is stored already.
@@ -209,21 +232,24 @@ impl Committer {
         }
     }
 
-    async fn renew(&mut self) {
+    /// Keeps the lease. Whether it is this consumer's is told.
+    async fn renew(&mut self) -> bool {
         let shared = Arc::clone(&self.shared);
         let fence = shared.lock().fence;
-        let Some(leases) = shared.handler.leases() else { return };
+        let Some(leases) = shared.handler.leases() else { return false };
         match within(leases.renew(&shared.key, fence, self.hold.ttl)).await {
             Ok(()) => {
-                self.renew_at = Instant::now() + self.hold.ttl / 3;
+                self.renew_at = later(Instant::now(), self.hold.ttl / 3);
                 // Else what is stored next says whether the store is well.
-                if self.commit_at().is_none() {
+                if self.commit_at().is_none() && shared.lock().jump.is_none() {
                     self.is_well();
                 }
+                true
             }
             Err(error) => {
-                self.renew_at = Instant::now() + self.hold.ttl / 10;
+                self.renew_at = later(Instant::now(), self.hold.ttl / 10);
                 self.failed(error);
+                false
             }
         }
     }
@@ -242,9 +268,7 @@ impl Committer {
                 self.is_fenced = true;
                 self.retry_at = None;
             }
-            StateErrorKind::Unavailable | StateErrorKind::Ambiguous | StateErrorKind::Failed => {
-                self.wait_for_store(error);
-            }
+            _ if is_passing(&error) => self.wait_for_store(error),
             _ => self.end(error),
         }
     }
@@ -263,14 +287,14 @@ impl Committer {
             warn!(key = %self.shared.key, %error, "the store of checkpoints fails; it is asked again");
             now
         });
-        self.retry_at = Some(now + self.backoff.next_delay().unwrap_or_default());
+        self.retry_at = Some(later(now, self.backoff.next_delay().unwrap_or_default()));
         if now.duration_since(since) >= self.shared.policy.lag_max {
             self.failing_since = Some(now);
             self.shared.complain(Error::state(error));
         }
     }
 
-    /// Puts the checkpoint where the topic, which is another one, has its oldest batch.
+    /// Puts the checkpoint where the topic, which is another one, has its oldest batch, unless somebody else has the lease.
     async fn jump(&mut self, to: Position) {
         let shared = Arc::clone(&self.shared);
         let unable = || {
@@ -280,6 +304,14 @@ impl Committer {
             )
         };
         let Some(admin) = shared.handler.admin() else { return self.end(unable()) };
+        if shared.handler.leases().is_some() {
+            if !self.is_leased() {
+                return self.ask_again().await;
+            }
+            if !self.renew().await {
+                return;
+            }
+        }
         warn!(key = %shared.key, next = %to, "the checkpoint is reset");
         match within(admin.reset(&shared.key, &Checkpoint::at(to))).await {
             Ok(()) => {
@@ -288,7 +320,7 @@ impl Committer {
                 self.is_fenced = true;
                 self.is_well();
             }
-            Err(error) if error.is_retryable() => self.wait_for_store(error),
+            Err(error) if is_passing(&error) => self.wait_for_store(error),
             Err(error) => self.end(error),
         }
     }
@@ -305,14 +337,14 @@ impl Committer {
         };
         match within(leases.start(&shared.key, &self.hold.claimant, self.hold.ttl)).await {
             Ok(Claim::Granted(Grant { fence, checkpoint, .. })) => {
-                self.renew_at = Instant::now() + self.hold.ttl / 3;
+                self.renew_at = later(Instant::now(), self.hold.ttl / 3);
                 self.begin_anew(checkpoint, fence);
             }
             Ok(Claim::Processing { owner, .. }) => {
                 let text = format!("the checkpoint of `{}` was taken over by `{owner}`", shared.key);
                 self.end(StateError::new(StateErrorKind::Fenced, text));
             }
-            Err(error) if error.is_retryable() => self.wait_for_store(error),
+            Err(error) if is_passing(&error) => self.wait_for_store(error),
             Err(error) => self.end(error),
         }
     }
@@ -322,7 +354,7 @@ impl Committer {
         let shared = Arc::clone(&self.shared);
         match within(shared.handler.get(&shared.key)).await {
             Ok(checkpoint) => self.begin_anew(checkpoint, Fence::NONE),
-            Err(error) if error.is_retryable() => self.wait_for_store(error),
+            Err(error) if is_passing(&error) => self.wait_for_store(error),
             Err(error) => self.end(error),
         }
     }
@@ -339,6 +371,7 @@ impl Committer {
             state.fence = fence;
             return;
         }
+        state.jump = None;
         drop(state);
         info!(key = %self.shared.key, "the checkpoint was moved; reading begins anew there");
         self.shared.begin_anew(checkpoint, fence, self.start);
@@ -378,13 +411,23 @@ impl Committer {
             }
             if error.kind() == StateErrorKind::Fenced {
                 self.is_fenced = true;
-            } else if error.is_retryable() {
+            } else if is_passing(&error) {
                 tokio::time::sleep(self.backoff.next_delay().unwrap_or_default()).await;
             } else {
                 return Err(error);
             }
         }
     }
+}
+
+/// Whether a store is asked again after this error: it was away, or refuses until somebody has made room or given a right.
+pub(super) fn is_passing(error: &StateError) -> bool {
+    error.is_retryable() || error.kind() == StateErrorKind::Failed
+}
+
+/// A time after another one, however long after.
+fn later(from: Instant, by: Duration) -> Instant {
+    from + by.min(FAR)
 }
 
 /// A call of the store, in its time. What takes longer may be done all the same.
