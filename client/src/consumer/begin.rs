@@ -1,7 +1,8 @@
 //! Where a consumer begins: at its checkpoint, held against what the topic has now, and with the lease where it is wanted.
 //!
 //! A checkpoint is never taken for the beginning of a topic, nor a topic for the one that the checkpoint is of, without
-//! looking. A beginning that fails, or is not waited for, gives the lease back.
+//! looking. What somebody else moves meanwhile is looked at anew, and nothing is reset while another reader has the lease.
+//! A beginning that fails, or is not waited for, gives the lease back.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,12 +15,15 @@ use tokio::runtime::Handle as Runtime;
 use tokio::time::sleep;
 use tracing::{info, warn};
 
-use super::committer::{Hold, within};
+use super::committer::{Hold, is_passing, within};
 use super::policy::{StartAt, WhenGone};
 use super::verify::{Verdict, resolve, verify};
 use crate::client::Client;
 use crate::error::{Error, ErrorKind};
 use crate::scanner::Start;
+
+/// How often a checkpoint is looked at that somebody else moves meanwhile.
+const LOOKS: u32 = 5;
 
 /// How a consumer begins.
 #[derive(Debug)]
@@ -93,45 +97,74 @@ async fn release(handler: &dyn StateHandler, key: &ConsumerKey, fence: Fence) {
 
 impl Beginning<'_> {
     pub(super) async fn find(mut self) -> Result<Begin, Error> {
-        let stored = self.load().await?;
+        for _ in 0..LOOKS {
+            if let Some(begin) = self.look().await? {
+                return Ok(begin);
+            }
+        }
+        let what =
+            format!("the checkpoint of `{}` was moved `{LOOKS}` times while it was looked at", self.key);
+        Err(Error::state(StateError::fenced(what)))
+    }
+
+    /// Finds out where to begin; `None` if somebody else has moved the checkpoint meanwhile.
+    async fn look(&mut self) -> Result<Option<Begin>, Error> {
+        let found = self.load().await?;
         let topic = self.key.topic();
-        let mut begin = Begin { checkpoint: stored, next: Position::ZERO, gap: None, is_poison: false };
-        let mut has_more = true;
-        match (self.start, &begin.checkpoint) {
+        let mut begin = Begin { checkpoint: None, next: Position::ZERO, gap: None, is_poison: false };
+        let (mut is_reset, mut is_stored, mut has_more) = (false, false, None);
+        match (self.start, &found) {
             (StartAt::Force(start), _) => {
                 begin.next = resolve(&mut self.client, topic, start).await?;
-                begin.checkpoint = self.reset(Checkpoint::at(begin.next)).await?;
+                is_reset = true;
             }
             (StartAt::Checkpoint(start), None) => {
                 begin.next = resolve(&mut self.client, topic, start).await?;
                 // What is new, or recent, is so from the first start on.
-                let moves = matches!(start, Start::Latest | Start::Time(_));
-                if moves || self.starts_max.is_some() {
-                    begin.checkpoint = Some(self.store(Checkpoint::at(begin.next)).await?);
-                }
+                is_stored = matches!(start, Start::Latest | Start::Time(_));
             }
             (StartAt::Checkpoint(_), Some(found)) => match verify(&mut self.client, topic, found).await? {
-                Verdict::Fits { has_more: more } => (begin.next, has_more) = (found.next, more),
+                Verdict::Fits { has_more: more } => (begin.next, has_more) = (found.next, Some(more)),
                 Verdict::Dropped { oldest } => {
                     let gap = dropped(self.key, found.next.offset, oldest);
                     begin.gap = Some(self.gone(gap)?);
-                    (begin.next, has_more) = (Position::at(oldest), false);
+                    (begin.next, has_more) = (Position::at(oldest), Some(false));
                 }
                 Verdict::Other { oldest, why } => {
                     let gap = Error::new(ErrorKind::Gap { from: found.next.offset, to: oldest }, why);
                     begin.gap = Some(self.gone(gap)?);
                     begin.next = Position::at(oldest);
-                    begin.checkpoint = self.reset(Checkpoint::at(begin.next)).await?;
+                    is_reset = true;
                 }
             },
         }
-        if let (Some(max), Some(found), true) = (self.starts_max, &begin.checkpoint, has_more) {
-            begin.is_poison = found.head_attempts >= max;
-            let mut counted = found.clone();
-            counted.head_attempts = found.head_attempts.saturating_add(1);
-            begin.checkpoint = Some(self.store(counted).await?);
+        let mut checkpoint =
+            found.clone().filter(|_| !is_reset).unwrap_or_else(|| Checkpoint::at(begin.next));
+        if let Some(max) = self.starts_max
+            && self.has_message(begin.next, has_more).await?
+        {
+            begin.is_poison = checkpoint.head_attempts >= max;
+            checkpoint.head_attempts = checkpoint.head_attempts.saturating_add(1);
+            is_stored = true;
         }
-        Ok(begin)
+        let is_there = match (is_reset, is_stored) {
+            (true, _) => self.reset(found.as_ref(), &checkpoint).await?,
+            (false, true) => self.store(&checkpoint).await?,
+            (false, false) => true,
+        };
+        begin.checkpoint = if is_reset || is_stored { Some(checkpoint) } else { found };
+        Ok(is_there.then_some(begin))
+    }
+
+    /// Whether there is a message at a position, which a start can have died on, unless that is known.
+    async fn has_message(&mut self, at: Position, known: Option<bool>) -> Result<bool, Error> {
+        match known {
+            Some(has_message) => Ok(has_message),
+            None => match self.client.head(self.key.topic()).await {
+                Err(error) if error.is_not_found() => Ok(false),
+                head => Ok(at.offset < head?.next),
+            },
+        }
     }
 
     /// The checkpoint, with the lease where it is wanted.
@@ -164,32 +197,34 @@ impl Beginning<'_> {
         }
     }
 
-    /// Stores a checkpoint. A key on which a lease was ever granted needs one for that.
-    async fn store(&mut self, checkpoint: Checkpoint) -> Result<Checkpoint, Error> {
+    /// Stores a checkpoint; `false` if somebody else has moved it, or the key needs a lease, which is asked for from then on.
+    async fn store(&mut self, checkpoint: &Checkpoint) -> Result<bool, Error> {
         let handler = Arc::clone(&self.held.handler);
-        let mut stored = retrying(|| handler.complete(self.key, &checkpoint, self.held.fence)).await;
-        if stored.as_ref().is_err_and(|error| error.kind() == StateErrorKind::Fenced)
-            && self.held.fence.is_none()
-            && handler.leases().is_some()
-        {
-            self.is_exclusive = true;
-            self.load().await?;
-            stored = retrying(|| handler.complete(self.key, &checkpoint, self.held.fence)).await;
+        match retrying(|| handler.complete(self.key, checkpoint, self.held.fence)).await {
+            Err(error) if error.kind() == StateErrorKind::Fenced && handler.leases().is_some() => {
+                self.is_exclusive = true;
+                Ok(false)
+            }
+            stored => stored.map(|_| true).map_err(Error::state),
         }
-        stored.map(|_| checkpoint).map_err(Error::state)
     }
 
-    /// Puts a checkpoint where it lies, and takes the lease anew where there is one.
-    async fn reset(&mut self, checkpoint: Checkpoint) -> Result<Option<Checkpoint>, Error> {
+    /// Puts a checkpoint in the place of `found`, unless another reader has the lease; `false` if somebody else has moved it.
+    async fn reset(&mut self, found: Option<&Checkpoint>, checkpoint: &Checkpoint) -> Result<bool, Error> {
         let handler = Arc::clone(&self.held.handler);
         let admin = handler.admin().ok_or_else(|| {
             Error::invalid(format!("the store cannot reset the checkpoint of `{}`", self.key))
         })?;
-        warn!(key = %self.key, next = %checkpoint.next, "the checkpoint is reset");
-        retrying(|| admin.reset(self.key, &checkpoint)).await.map_err(Error::state)?;
         // Behind a reset nothing is stored without a fence.
         self.is_exclusive |= handler.leases().is_some();
-        self.load().await
+        if self.load().await?.as_ref() != found {
+            return Ok(false);
+        }
+        warn!(key = %self.key, next = %checkpoint.next, "the checkpoint is reset");
+        retrying(|| admin.reset(self.key, checkpoint)).await.map_err(Error::state)?;
+        self.held.fence = Fence::NONE;
+        let stored = self.load().await?;
+        Ok(stored.is_some_and(|stored| stored.next == checkpoint.next))
     }
 
     /// What is gone: an error, or something to be told and passed over.
@@ -217,7 +252,7 @@ async fn retrying<T, F: Future<Output = Result<T, StateError>>>(
     let mut backoff = crate::RetryPolicy::default().backoff();
     loop {
         match within(call()).await {
-            Err(error) if error.is_retryable() => match backoff.next_delay() {
+            Err(error) if is_passing(&error) => match backoff.next_delay() {
                 Some(delay) => sleep(delay).await,
                 None => return Err(error),
             },
