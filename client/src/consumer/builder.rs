@@ -1,13 +1,17 @@
 //! The settings of a consumer, and how it begins.
 
+use std::any::Any;
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use logd_statehandlers::{Claimant, ConsumerKey, Fence, Fencing, StateHandler};
+use futures::FutureExt;
+use logd_statehandlers::{Claimant, ConsumerKey, Fence, Fencing, StateError, StateErrorKind, StateHandler};
 use tokio::runtime::Handle as Runtime;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
+use tracing::error;
 
 use super::begin::{Begin, Beginning, Held, no_leases};
 use super::committer::{Committer, Hold};
@@ -171,7 +175,8 @@ impl ConsumerBuilder {
     }
 
     /// After how many returns, by `nack` or by being dropped, and after how many starts at the same message that never
-    /// came past it, a message goes to the dead letters, or is skipped without any. Default: it comes again without end.
+    /// came past it, a message goes to the dead letters, or is skipped without any. At least 1. Default: it comes again
+    /// without end.
     pub const fn deliveries_max(mut self, count: u32) -> Self {
         self.deliveries_max = Some(count);
         self
@@ -189,7 +194,8 @@ impl ConsumerBuilder {
     /// # Errors
     /// - [`ErrorKind::Gap`](crate::ErrorKind::Gap) when what comes next is not there any more, or the topic is another one
     /// - [`ErrorKind::State`](crate::ErrorKind::State) when the store fails, or another consumer has the lease
-    /// - [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) when the store cannot do what is wanted
+    /// - [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) when the store cannot do what is wanted, or a setting is out of
+    ///   its bounds
     /// - else what asking the server has failed with
     ///
     /// # Cancel safety
@@ -236,9 +242,11 @@ impl ConsumerBuilder {
         let committer = Committer::new(Arc::clone(&shared), hold, backoff, next);
         let (stop, stopped) = oneshot::channel();
         let (stop_burying, burying_stopped) = oneshot::channel();
-        runtime.spawn(bury_all(Arc::clone(&shared), self.grave, burying_stopped));
+        let lost_letters = Arc::new(OnceLock::new());
+        runtime.spawn(bury(Arc::clone(&shared), self.grave, burying_stopped, Arc::clone(&lost_letters)));
+        let task = runtime.spawn(commit(Arc::clone(&shared), committer, stopped, lost_letters));
         Ok(Consumer {
-            stopping: Some(Stopping { stop, task: runtime.spawn(committer.run(stopped)), stop_burying }),
+            stopping: Some(Stopping { stop, task, stop_burying }),
             shared,
             config: self.config,
             builder: self.scanner,
@@ -272,11 +280,50 @@ impl ConsumerBuilder {
                 self.ttl
             )));
         }
+        if self.deliveries_max == Some(0) {
+            return Err(Error::invalid("a message has `0` deliveries: it must have at least 1"));
+        }
         if self.window_messages == 0 {
             return Err(Error::invalid("the window has no messages: it must have at least 1"));
         }
         Ok(())
     }
+}
+
+/// Stores checkpoints until it is told to stop. Tells what could not be stored, or why no more letters could be buried.
+async fn commit(
+    shared: Arc<Shared>,
+    committer: Committer,
+    stopped: oneshot::Receiver<()>,
+    lost_letters: Arc<OnceLock<StateError>>,
+) -> Result<(), StateError> {
+    let done = AssertUnwindSafe(committer.run(stopped)).catch_unwind().await;
+    let stored = done.unwrap_or_else(|panic| Err(panicked(&shared, "the store of checkpoints", &*panic)));
+    stored.and_then(|()| lost_letters.get().cloned().map_or(Ok(()), Err))
+}
+
+/// Buries dead letters until it is told to stop.
+async fn bury(
+    shared: Arc<Shared>,
+    grave: Grave,
+    stopped: oneshot::Receiver<()>,
+    lost_letters: Arc<OnceLock<StateError>>,
+) {
+    let done = AssertUnwindSafe(bury_all(Arc::clone(&shared), grave, stopped)).catch_unwind().await;
+    if let Err(panic) = done {
+        // It is the first: this task ends.
+        let _ = lost_letters.set(panicked(&shared, "the dead letters' handler", &*panic));
+    }
+}
+
+/// The user's code has panicked in a task of the consumer's: the stream ends with that.
+fn panicked(shared: &Shared, what: &str, panic: &(dyn Any + Send)) -> StateError {
+    let text = panic.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("unknown");
+    error!(key = %shared.key, "{what} has panicked: {text}");
+    let error = StateError::new(StateErrorKind::Failed, format!("{what} has panicked: `{text}`"));
+    shared.fail(Error::state(error.clone()));
+    error
 }
 
 /// What a consumer knows when it begins.
