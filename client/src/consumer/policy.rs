@@ -6,6 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::received::DeliveryId;
+use crate::error::ErrorKind;
 use crate::scanner::{Message, Start};
 use crate::writer::Writer;
 
@@ -27,7 +28,9 @@ pub(super) struct CommitPolicy {
 pub enum StartAt {
     /// At its checkpoint; where it has none, here.
     Checkpoint(Start),
-    /// Here, whatever its checkpoint says. Only a store that can [reset](logd_statehandlers::StateAdmin::reset) allows it.
+    /// Here, whatever its checkpoint says. Only a store that can [reset](logd_statehandlers::StateAdmin::reset) allows it,
+    /// and only while no other reader has the lease. What was kept [beside the position](super::Consumer::set_user) is
+    /// forgotten.
     Force(Start),
 }
 
@@ -45,7 +48,8 @@ pub enum WhenGone {
     Fail,
     /// The stream yields the gap as an error for which [`is_skippable`](crate::Error::is_skippable) is true, and goes on with
     /// the oldest message there is. A topic that was made anew is read from its beginning, if the store can
-    /// [reset](logd_statehandlers::StateAdmin::reset) a checkpoint.
+    /// [reset](logd_statehandlers::StateAdmin::reset) a checkpoint, and no other reader has the lease; what was kept
+    /// [beside the position](super::Consumer::set_user) is forgotten then.
     Jump,
 }
 
@@ -56,6 +60,9 @@ pub trait DeadLetters: Send + 'static {
     ///
     /// # Errors
     /// It could not be taken: it is tried again.
+    ///
+    /// # Panics
+    /// A panic ends the stream with an error, and nothing is buried any more.
     async fn bury(
         &mut self,
         id: &DeliveryId,
@@ -64,7 +71,8 @@ pub trait DeadLetters: Send + 'static {
     ) -> Result<(), Box<dyn std::error::Error + Send + Sync>>;
 }
 
-/// A topic of dead letters: their bytes are written to it, and count as taken when the server has them.
+/// A topic of dead letters: their bytes are written to it, and count as taken when the server has them, or the writer's
+/// [spool](crate::WriterBuilder::spool).
 #[async_trait]
 impl DeadLetters for Writer {
     async fn bury(
@@ -74,9 +82,12 @@ impl DeadLetters for Writer {
         _: u32,
     ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
         let delivery = self.send(&message.bytes).await?;
-        self.flush().await?;
-        delivery.await?;
-        Ok(())
+        // It hurries the letter along; what became of other messages is not asked here.
+        let _ = self.flush().await;
+        match delivery.await {
+            Err(error) if error.error.kind() != ErrorKind::Spooled => Err(error.into()),
+            _ => Ok(()),
+        }
     }
 }
 
