@@ -242,7 +242,9 @@ impl Consumer {
             let shared = Arc::clone(&self.shared);
             let mut news = pin!(shared.news.notified());
             news.as_mut().enable();
-            if !self.shared.lock().tracker.is_at_work() || timeout_at(end, news).await.is_err() {
+            // Where nothing is buried any more, what is in hand may never be done.
+            let has_died = self.stopping.as_ref().is_some_and(|stopping| stopping.stop_burying.is_closed());
+            if has_died || !self.shared.lock().tracker.is_at_work() || timeout_at(end, news).await.is_err() {
                 break;
             }
         }
