@@ -43,8 +43,10 @@ impl Life {
         within("the messages", held).await.unwrap();
     }
 
-    pub(super) fn crash(self) {
-        drop(self);
+    /// Ends it: nothing of it does anything any more when this returns.
+    pub(super) fn crash(mut self) {
+        let runtime = self.0.take().unwrap();
+        std::thread::spawn(move || runtime.shutdown_timeout(BOUND)).join().unwrap();
     }
 }
 
