@@ -5,6 +5,7 @@ mod gone;
 mod leases;
 mod letters;
 mod life;
+mod staged;
 mod store;
 mod swapped;
 mod watched;

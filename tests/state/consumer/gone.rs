@@ -22,14 +22,14 @@ fn empty(workdir: &Path) {
 }
 
 /// Makes the topic anew.
-async fn make_anew(server: &mut TestServer, texts: Vec<String>) -> Vec<String> {
+pub(super) async fn make_anew(server: &mut TestServer, texts: Vec<String>) -> Vec<String> {
     server.stop().await;
     empty(server.workdir());
     server.start_again().await;
     write(server, texts).await
 }
 
-fn other(count: usize) -> Vec<String> {
+pub(super) fn other(count: usize) -> Vec<String> {
     // As long as those of `fill`.
     (0..count).map(|number| format!("MESSAGE {number}")).collect()
 }

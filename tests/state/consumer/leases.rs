@@ -1,13 +1,18 @@
 //! Several consumers of one name, and resets under a running one.
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use futures::FutureExt;
 use logd_client::{
-    Checkpoint, ConsumerBuilder, ErrorKind, MemoryState, Position, StateAdmin, StateErrorKind, StateHandler,
+    Checkpoint, ConsumerBuilder, Error, ErrorKind, MemoryState, Position, Start, StartAt, StateAdmin,
+    StateEntry, StateErrorKind, StateHandler, WhenGone,
 };
 
+use super::gone::{make_anew, other};
 use super::life::{Life, builder, fill, key, next, some, text, until};
+use super::staged::{Call, Staged};
 use crate::in_process::{TestServer, within};
 
 const TTL: Duration = Duration::from_secs(3600);
@@ -202,4 +207,146 @@ async fn one_that_died_is_followed_when_its_lease_has_run_out() {
     let begin = builder(&server, &states).exclusive(TTL).wait_for_lease();
     let mut consumer = within("the lease", begin.open()).await.unwrap();
     assert_eq!(some(&mut consumer, 4).await, texts);
+}
+
+async fn entry(states: &MemoryState) -> StateEntry {
+    states.list().await.unwrap().remove(0)
+}
+
+fn is_fenced_by_the_second(error: &Error) -> bool {
+    error.kind() == ErrorKind::State(StateErrorKind::Fenced) && error.to_string().contains("`the second`")
+}
+
+#[tokio::test]
+async fn a_jump_resets_nothing_that_another_reader_has_the_lease_of() {
+    for is_exclusive in [true, false] {
+        let mut server = TestServer::start().await;
+        fill(&server, 0..60).await;
+        let states = Arc::new(MemoryState::new());
+        let begin = builder(&server, &states).when_gone(WhenGone::Jump);
+        // Its lease is renewed so seldom that it does not notice by that.
+        let begin = if is_exclusive { begin.exclusive(TTL) } else { begin };
+        let mut first = begin.open().await.unwrap();
+        some(&mut first, 60).await;
+        let acked = first.lag().await.unwrap().acked;
+        until("the checkpoint", async || next_stored(&states).await == acked).await;
+        if is_exclusive {
+            let stored = states.get(&key()).await.unwrap().unwrap();
+            states.reset(&key(), &stored).await.unwrap();
+        }
+        let second = builder(&server, &states).exclusive(TTL).owner("the second").open().await.unwrap();
+        let before = entry(&states).await;
+        make_anew(&mut server, other(10)).await;
+        let gap = within("the gap", first.next()).await.unwrap().unwrap_err();
+        assert!(matches!(gap.kind(), ErrorKind::Gap { .. }), "{gap}");
+        let error = within("the error", first.next()).await.unwrap().unwrap_err();
+        assert!(is_fenced_by_the_second(&error), "{error}");
+        assert!(within("the end", first.next()).await.is_none());
+        let after = entry(&states).await;
+        assert_eq!((after.epoch, after.owner), (before.epoch, before.owner));
+        assert_eq!(after.checkpoint.unwrap(), before.checkpoint.unwrap());
+        drop(second);
+    }
+}
+
+#[tokio::test]
+async fn a_reset_just_before_a_jump_is_what_is_followed() {
+    let mut server = TestServer::start().await;
+    fill(&server, 0..60).await;
+    let to = Arc::new(Mutex::new(None));
+    let states = Arc::new(Staged::new({
+        let to = Arc::clone(&to);
+        move |states, call| {
+            if call == Call::Renew
+                && let Some(to) = to.lock().unwrap().take()
+            {
+                states.reset(&key(), &Checkpoint::at(to)).now_or_never().unwrap().unwrap();
+            }
+            Ok(())
+        }
+    }));
+    let begin = builder(&server, &states).when_gone(WhenGone::Jump).exclusive(TTL);
+    let mut consumer = begin.open().await.unwrap();
+    some(&mut consumer, 60).await;
+    let texts = make_anew(&mut server, other(60)).await;
+    *to.lock().unwrap() = Some(super::positions(&server).await[5]);
+    let gap = within("the gap", consumer.next()).await.unwrap().unwrap_err();
+    assert!(matches!(gap.kind(), ErrorKind::Gap { .. }), "{gap}");
+    assert_eq!(some(&mut consumer, 55).await, texts[5..]);
+    assert_eq!(states.count(Call::Reset), 0);
+    assert!(consumer.shutdown(Duration::ZERO).await.unwrap().is_drained);
+}
+
+#[tokio::test]
+async fn a_start_resets_nothing_that_another_reader_has_the_lease_of() {
+    let mut server = TestServer::start().await;
+    fill(&server, 0..60).await;
+    let states = Arc::new(MemoryState::new());
+    let mut second = builder(&server, &states).exclusive(TTL).owner("the second").open().await.unwrap();
+    some(&mut second, 60).await;
+    let acked = second.lag().await.unwrap().acked;
+    until("the checkpoint", async || next_stored(&states).await == acked).await;
+    let before = entry(&states).await;
+    make_anew(&mut server, other(10)).await;
+    let force = builder(&server, &states).start(StartAt::Force(Start::Earliest));
+    for begin in [force, builder(&server, &states).when_gone(WhenGone::Jump)] {
+        let error = begin.open().await.unwrap_err();
+        assert!(is_fenced_by_the_second(&error), "{error}");
+        let after = entry(&states).await;
+        assert_eq!((after.epoch, &after.owner), (before.epoch, &before.owner));
+        assert_eq!(after.checkpoint.unwrap(), before.checkpoint.clone().unwrap());
+    }
+    // It waits where it is to.
+    let force = builder(&server, &states).start(StartAt::Force(Start::Earliest)).wait_for_lease();
+    let force = tokio::spawn(force.open());
+    second.shutdown(Duration::ZERO).await.unwrap();
+    let mut force = within("the lease", force).await.unwrap().unwrap();
+    assert_eq!(some(&mut force, 10).await, other(10));
+}
+
+#[tokio::test]
+async fn a_reset_while_a_consumer_begins_is_followed() {
+    let server = TestServer::start().await;
+    let texts = fill(&server, 0..20).await;
+    let positions = super::positions(&server).await;
+    for is_exclusive in [false, true] {
+        for (to, times) in [(positions[3], 1), (positions[12], 2)] {
+            let left = AtomicUsize::new(times);
+            let states = Arc::new(Staged::new(move |states, call| {
+                let is_left = |left: usize| left.checked_sub(1);
+                if call == Call::Complete
+                    && left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, is_left).is_ok()
+                {
+                    states.reset(&key(), &Checkpoint::at(to)).now_or_never().unwrap().unwrap();
+                }
+                Ok(())
+            }));
+            states.inner.reset(&key(), &Checkpoint::at(positions[8])).await.unwrap();
+            let begin = builder(&server, &states).deliveries_max(3);
+            let begin = if is_exclusive { begin.exclusive(TTL) } else { begin };
+            let mut consumer = begin.open().await.unwrap();
+            let stored = states.get(&key()).await.unwrap().unwrap();
+            assert_eq!((stored.next, stored.head_attempts), (to, 1));
+            let from = positions.iter().position(|position| *position == to).unwrap();
+            assert_eq!(some(&mut consumer, 20 - from).await, texts[from..]);
+            consumer.shutdown(Duration::ZERO).await.unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_checkpoint_that_is_moved_all_the_time_is_not_followed_without_end() {
+    let server = TestServer::start().await;
+    fill(&server, 0..20).await;
+    let states = Arc::new(Staged::new(|states, call| {
+        if call == Call::Complete {
+            states.reset(&key(), &Checkpoint::default()).now_or_never().unwrap().unwrap();
+        }
+        Ok(())
+    }));
+    let begin = builder(&server, &states).deliveries_max(3).exclusive(TTL);
+    let error = within("the error", begin.open()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::State(StateErrorKind::Fenced));
+    assert!(error.to_string().contains("was moved `5` times"), "{error}");
+    until("the lease", async || entry(&states.inner).await.owner.is_none()).await;
 }

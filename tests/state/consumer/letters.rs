@@ -4,8 +4,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use logd_client::{
-    DeadLetters, DeliveryId, MemoryState, Message, Nack, Scanner, StateHandler, TaskRuntime, TopicName,
-    Writer, async_trait,
+    ClientConfig, DeadLetters, DeliveryId, ErrorKind, MemoryState, Message, Nack, RetryPolicy, Scanner,
+    Start, StartAt, StateErrorKind, StateHandler, TaskRuntime, TopicName, Writer, async_trait,
 };
 
 use super::life::{Life, all, builder, fill, key, next, some, text, until};
@@ -140,4 +140,127 @@ async fn without_a_place_for_letters_they_are_skipped() {
     })
     .await;
     assert!(shutdown.is_drained);
+}
+
+#[tokio::test]
+async fn starts_at_which_there_was_no_message_do_not_count() {
+    let server = TestServer::start().await;
+    let starts = [StartAt::default(), StartAt::Checkpoint(Start::Latest), StartAt::Force(Start::Latest)];
+    let mut texts = Vec::new();
+    for (round, start) in starts.into_iter().enumerate() {
+        let states = Arc::new(MemoryState::new());
+        let begin = || {
+            let begin = builder(&server, &states).deliveries_max(1).start(start);
+            // Whoever resets has a lease, which one that has died has for a while.
+            begin.exclusive(Duration::from_millis(100)).wait_for_lease()
+        };
+        for _ in 0..3 {
+            let life = Life::new();
+            life.hold(begin(), 0).await;
+            life.crash();
+        }
+        let attempts = states.get(&key()).await.unwrap().map_or(0, |found| found.head_attempts);
+        assert_eq!(attempts, 0, "{start:?}");
+        let mut consumer = begin().open().await.unwrap();
+        texts = fill(&server, round..round + 1).await;
+        assert_eq!(some(&mut consumer, 1).await, texts, "{start:?}");
+    }
+    // One that there was is counted.
+    let states = Arc::new(MemoryState::new());
+    let begin = || builder(&server, &states).deliveries_max(1).start(StartAt::Force(Start::Earliest));
+    let life = Life::new();
+    life.hold(begin(), 0).await;
+    life.crash();
+    assert_eq!(states.get(&key()).await.unwrap().unwrap().head_attempts, 1);
+    assert_eq!(texts.len(), 1);
+}
+
+#[tokio::test]
+async fn no_deliveries_at_all_are_refused() {
+    let server = TestServer::start().await;
+    let states = Arc::new(MemoryState::new());
+    let error = builder(&server, &states).deliveries_max(0).open().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Invalid);
+    assert_eq!(error.to_string(), "a message has `0` deliveries: it must have at least 1");
+}
+
+#[tokio::test]
+async fn a_letter_in_the_spool_is_taken_once() {
+    let server = TestServer::start().await;
+    let texts = fill(&server, 0..3).await;
+    let states = Arc::new(MemoryState::new());
+    let topic = TopicName::new("dead").unwrap();
+    let spool = tempfile::tempdir().unwrap();
+    // Nobody listens there.
+    let away = ClientConfig::new("127.0.0.1:1").retry(RetryPolicy::none());
+    let letters = Writer::builder(away).topic(topic.clone()).runtime(TaskRuntime::Current);
+    let letters = letters.spool(spool.path(), u64::MAX).open().unwrap();
+    let mut consumer = builder(&server, &states).dead_letters(letters).open().await.unwrap();
+    for index in 0..3 {
+        let message = next(&mut consumer).await;
+        if index == 2 {
+            message.ack();
+        } else {
+            message.nack(Nack::DeadLetter);
+        }
+    }
+    let shutdown = within("the shutdown", consumer.shutdown(Duration::from_secs(60))).await.unwrap();
+    assert!(shutdown.is_drained, "{shutdown:?}");
+    let mut opened = None;
+    until("the spool", async || {
+        let writer = Writer::builder(server.client_config()).topic(topic.clone());
+        opened = writer.runtime(TaskRuntime::Current).spool(spool.path(), u64::MAX).open().ok();
+        opened.is_some()
+    })
+    .await;
+    within("the letters", opened.unwrap().close()).await.unwrap();
+    let scanner = Scanner::builder(server.client_config()).topic(topic).open().unwrap();
+    assert_eq!(take_all(scanner).await, texts[..2]);
+}
+
+/// Panics at every letter.
+struct Panicking;
+
+#[async_trait]
+impl DeadLetters for Panicking {
+    async fn bury(
+        &mut self,
+        id: &DeliveryId,
+        _: &Message,
+        _: u32,
+    ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        panic!("no room for {id}");
+    }
+}
+
+#[tokio::test]
+async fn letters_that_make_their_handler_panic_end_the_stream_and_the_shutdown_with_that() {
+    let server = TestServer::start().await;
+    let texts = fill(&server, 0..3).await;
+    for is_told in [true, false] {
+        let states = Arc::new(MemoryState::new());
+        let mut consumer = builder(&server, &states).dead_letters(Panicking).open().await.unwrap();
+        let first = next(&mut consumer).await;
+        let expected = first.next();
+        assert_eq!(text(&first), texts[0]);
+        first.ack();
+        let second = next(&mut consumer).await;
+        let what = format!("the dead letters' handler has panicked: `no room for {}`", second.id());
+        second.nack(Nack::DeadLetter);
+        if is_told {
+            let error = loop {
+                match within("the error", consumer.next()).await.unwrap() {
+                    Ok(delivery) => std::mem::forget(delivery),
+                    Err(error) => break error,
+                }
+            };
+            assert_eq!(error.kind(), ErrorKind::State(StateErrorKind::Failed));
+            assert_eq!(error.to_string(), what);
+            assert!(within("the end", consumer.next()).await.is_none());
+        }
+        let error = within("the shutdown", consumer.shutdown(Duration::from_secs(3600))).await.unwrap_err();
+        assert_eq!(error.to_string(), what);
+        // What was done is stored all the same.
+        assert_eq!(states.get(&key()).await.unwrap().unwrap().next, expected);
+    }
 }
