@@ -116,7 +116,7 @@ pub(crate) struct Reset {
     pub(crate) key: Key,
     /// Where to begin: with the `earliest` message that the topic has, behind its `latest`, at a position as `60` or `60.12`,
     /// or with what arrived at the server since a time, in the forms of `read --since`. The checkpoint can be one that
-    /// cannot be read.
+    /// cannot be read. Nothing of it is kept, also not what the reader has stored beside the position; `set` keeps that.
     #[arg(long, value_name = "earliest|latest|POSITION|TIME", value_parser = Target::parse)]
     pub(crate) to: Target,
     /// Yes, forget what is there: there is no way back.
