@@ -4,8 +4,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use logd_client::{
-    ClientConfig, DeadLetters, DeliveryId, ErrorKind, MemoryState, Message, Nack, RetryPolicy, Scanner,
-    Start, StartAt, StateErrorKind, StateHandler, TaskRuntime, TopicName, Writer, async_trait,
+    ClientConfig, Consumer, ConsumerKey, DeadLetters, DeliveryId, ErrorKind, MemoryState, Message, Nack,
+    RetryPolicy, Scanner, Start, StartAt, StateErrorKind, StateHandler, TaskRuntime, TopicName, Writer,
+    async_trait,
 };
 
 use super::life::{Life, all, builder, fill, key, next, some, text, until};
@@ -165,6 +166,12 @@ async fn starts_at_which_there_was_no_message_do_not_count() {
         texts = fill(&server, round..round + 1).await;
         assert_eq!(some(&mut consumer, 1).await, texts, "{start:?}");
     }
+    // Nor does one on a topic that is not there yet.
+    let states = Arc::new(MemoryState::new());
+    let other = ConsumerKey::new(TopicName::new("later").unwrap(), "reader").unwrap();
+    let begin = Consumer::builder(server.client_config(), Arc::clone(&states) as _, other.clone());
+    begin.deliveries_max(1).open().await.unwrap();
+    assert_eq!(states.get(&other).await.unwrap(), None);
     // One that there was is counted.
     let states = Arc::new(MemoryState::new());
     let begin = || builder(&server, &states).deliveries_max(1).start(StartAt::Force(Start::Earliest));

@@ -23,6 +23,7 @@ type Say = dyn Fn(&MemoryState, Call) -> Result<(), StateError> + Send + Sync;
 
 pub(super) struct Staged {
     pub(super) inner: Arc<MemoryState>,
+    pub(super) has_leases: bool,
     calls: Mutex<Vec<Call>>,
     say: Box<Say>,
 }
@@ -32,7 +33,12 @@ impl Staged {
     pub(super) fn new(
         say: impl Fn(&MemoryState, Call) -> Result<(), StateError> + Send + Sync + 'static,
     ) -> Self {
-        Self { inner: Arc::new(MemoryState::new()), calls: Mutex::default(), say: Box::new(say) }
+        Self {
+            inner: Arc::new(MemoryState::new()),
+            has_leases: true,
+            calls: Mutex::default(),
+            say: Box::new(say),
+        }
     }
 
     /// How many such calls there were.
@@ -70,7 +76,7 @@ impl StateHandler for Staged {
     }
 
     fn leases(&self) -> Option<&dyn LeaseHandler> {
-        Some(self)
+        self.has_leases.then_some(self as _)
     }
 
     fn admin(&self) -> Option<&dyn StateAdmin> {
@@ -78,7 +84,7 @@ impl StateHandler for Staged {
     }
 
     fn capabilities(&self) -> Capabilities {
-        self.inner.capabilities()
+        if self.has_leases { self.inner.capabilities() } else { Capabilities::NONE.with_admin() }
     }
 }
 
@@ -118,7 +124,11 @@ impl StateAdmin for Staged {
 
     async fn reset(&self, key: &ConsumerKey, checkpoint: &Checkpoint) -> Result<(), StateError> {
         self.hear(Call::Reset)?;
-        self.inner.reset(key, checkpoint).await
+        if self.has_leases {
+            return self.inner.reset(key, checkpoint).await;
+        }
+        self.inner.delete(key).await?;
+        self.inner.complete(key, checkpoint, Fence::NONE).await.map(|_| ())
     }
 
     async fn delete(&self, key: &ConsumerKey) -> Result<bool, StateError> {

@@ -1,7 +1,7 @@
 //! When checkpoints are stored, and what happens when the store fails.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -262,6 +262,36 @@ async fn a_store_that_refuses_for_a_while_is_asked_again_wherever_that_is() {
         make_anew(&mut server, Vec::new()).await;
         fill(&server, 0..60).await;
     }
+}
+
+#[tokio::test]
+async fn a_store_without_leases_that_refuses_for_a_while_is_asked_again_after_a_jump() {
+    let mut server = TestServer::start().await;
+    fill(&server, 0..60).await;
+    let left = Arc::new(AtomicUsize::new(0));
+    let mut states = Staged::new({
+        let left = Arc::clone(&left);
+        move |_, call| {
+            let fewer = |left: usize| left.checked_sub(1);
+            match call {
+                Call::Get if left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, fewer).is_ok() => {
+                    Err(StateError::new(StateErrorKind::Failed, "the disk is full"))
+                }
+                _ => Ok(()),
+            }
+        }
+    });
+    states.has_leases = false;
+    let states = Arc::new(states);
+    let mut consumer = builder(&server, &states).when_gone(WhenGone::Jump).open().await.unwrap();
+    some(&mut consumer, 60).await;
+    let texts = make_anew(&mut server, other(10)).await;
+    left.store(2, Ordering::SeqCst);
+    let gap = within("the gap", consumer.next()).await.unwrap().unwrap_err();
+    assert!(matches!(gap.kind(), ErrorKind::Gap { .. }), "{gap}");
+    assert_eq!(some(&mut consumer, 10).await, texts);
+    assert_eq!(left.load(Ordering::SeqCst), 0);
+    assert!(consumer.shutdown(Duration::ZERO).await.unwrap().is_drained);
 }
 
 #[tokio::test]
