@@ -17,7 +17,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{info, warn};
 
-use super::shared::Shared;
+use super::shared::{Shared, later};
 use crate::error::Error;
 use crate::retry::Backoff;
 
@@ -27,8 +27,6 @@ const IDLE: Duration = Duration::from_millis(100);
 const STORE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often the last checkpoint is tried to be stored.
 const FINISH_TRIES: u32 = 5;
-/// How far off a time is that never comes.
-const FAR: Duration = Duration::from_secs(10 * 365 * 86_400);
 
 /// The lease that a consumer holds.
 #[derive(Debug, Clone)]
@@ -423,11 +421,6 @@ impl Committer {
 /// Whether a store is asked again after this error: it was away, or refuses until somebody has made room or given a right.
 pub(super) fn is_passing(error: &StateError) -> bool {
     error.is_retryable() || error.kind() == StateErrorKind::Failed
-}
-
-/// A time after another one, however long after.
-fn later(from: Instant, by: Duration) -> Instant {
-    from + by.min(FAR)
 }
 
 /// A call of the store, in its time. What takes longer may be done all the same.

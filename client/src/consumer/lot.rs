@@ -219,6 +219,7 @@ const fn pack(mark: Mark) -> u64 {
     (mark.index as u64) << 32 | mark.delta as u64
 }
 
-const fn unpack(packed: u64) -> Mark {
-    Mark { index: (packed >> 32) as u32, delta: (packed & u32::MAX as u64) as u32 }
+fn unpack(packed: u64) -> Mark {
+    let half = |half: u64| u32::try_from(half & u64::from(u32::MAX)).unwrap_or_default();
+    Mark { index: half(packed >> 32), delta: half(packed) }
 }

@@ -36,7 +36,7 @@ use logd_statehandlers::{
 };
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
-use tokio::time::timeout_at;
+use tokio::time::{Instant, timeout_at};
 
 pub use self::builder::ConsumerBuilder;
 use self::committer::within;
@@ -237,7 +237,7 @@ impl Consumer {
     pub async fn shutdown(mut self, deadline: Duration) -> Result<Shutdown, Error> {
         self.scanner = None;
         self.shared.is_awaited.store(true, Ordering::SeqCst);
-        let end = later(deadline);
+        let end = later(Instant::now(), deadline);
         loop {
             let shared = Arc::clone(&self.shared);
             let mut news = pin!(shared.news.notified());

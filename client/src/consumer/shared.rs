@@ -16,7 +16,7 @@ use super::tracker::{Handed, Tracker};
 use crate::error::Error;
 
 /// How far off a time is that nobody waits for.
-const FAR: Duration = Duration::from_secs(86_400);
+const FAR: Duration = Duration::from_secs(10 * 365 * 86_400);
 /// How many errors wait for the stream to yield them.
 const FAILURES_MAX: usize = 16;
 
@@ -135,7 +135,7 @@ impl Shared {
         if state.generation != handed.lot.generation {
             return;
         }
-        match (state.tracker.give_back(handed, later(after)), self.deliveries_max) {
+        match (state.tracker.give_back(handed, later(Instant::now(), after)), self.deliveries_max) {
             (Some(returned), Some(max)) if returned >= max => {
                 self.bury_locked(&mut state, Handed { returned, ..handed.clone() });
             }
@@ -236,7 +236,6 @@ impl Shared {
 }
 
 /// The time so much later, or one that nobody waits for.
-pub(super) fn later(after: Duration) -> Instant {
-    let now = Instant::now();
-    now.checked_add(after).unwrap_or_else(|| now + FAR)
+pub(super) fn later(from: Instant, by: Duration) -> Instant {
+    from + by.min(FAR)
 }

@@ -285,7 +285,7 @@ impl Consumer {
                     state.tracker.take(lot);
                     shared.is_unstored(&mut state);
                 }
-                Err(error) => return Some(self.end_with(&mut state, error)),
+                Err(error) => return Some(Some(Err(self.end_with(&mut state, error)))),
             },
             Some(Err(error)) if error.is_skippable() => {
                 // It is passed once it was told.
@@ -296,14 +296,14 @@ impl Consumer {
                 self.scanner = None;
                 self.lost = Some(error);
             }
-            Some(Err(error)) => return Some(self.end_with(&mut state, error)),
+            Some(Err(error)) => return Some(Some(Err(self.end_with(&mut state, error)))),
         }
         None
     }
 
-    fn end_with(&mut self, state: &mut State, error: Error) -> Item {
+    fn end_with(&mut self, state: &mut State, error: Error) -> Error {
         self.scanner = None;
         state.has_failed = true;
-        Some(Err(error))
+        error
     }
 }
