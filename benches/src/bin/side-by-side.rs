@@ -1,0 +1,151 @@
+//! Runs logd and the floor in turn under the same loads, and prints how logd compares.
+//!
+//!     cargo build --release -p logd-server -p logd-benches
+//!     cargo run --release -p logd-benches --bin side-by-side
+//!
+//! Every line is a load. Each round starts both servers anew, one after the other, in fresh directories; the ratios are
+//! those of a round, and what is printed is the median of the rounds, and the least and the most.
+
+use std::io::{self, Write};
+use std::time::Duration;
+
+use clap::{Parser, ValueEnum};
+use logd_benches::{Amount, Load, Side, Usage, Work, fill};
+
+/// What is given to logd so that the largest batches fit.
+const BATCH_SIZE: [&str; 2] = ["--batch-size", "2MiB"];
+/// What is read.
+const FILL_BYTES: u64 = 256 * 1024 * 1024;
+/// How much is asked for with each request when reading.
+const READ_BYTES: usize = 1024 * 1024;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Set {
+    /// Batches written.
+    Write,
+    /// Batches read.
+    Read,
+    /// Batches written, each answered when it is synced.
+    Sync,
+}
+
+/// Compares logd with the floor under the same loads.
+#[derive(Debug, Parser)]
+struct Options {
+    /// Only these sets of loads.
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<Set>,
+    /// How often both are measured.
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// For how many milliseconds each time.
+    #[arg(long, default_value_t = 1000)]
+    millis: u64,
+    /// Only these numbers of connections.
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 4, 16])]
+    connections: Vec<usize>,
+    /// Only these numbers of topics.
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 4])]
+    topics: Vec<usize>,
+    /// Only batches of so many KiB.
+    #[arg(long, value_delimiter = ',', default_values_t = [4, 64, 512])]
+    kib: Vec<usize>,
+}
+
+/// What one side has done in a round.
+struct Run {
+    amount: Amount,
+    cpu: Duration,
+    usage: Usage,
+}
+
+fn main() -> io::Result<()> {
+    let options = Options::parse();
+    let sets = [Set::Write, Set::Read, Set::Sync];
+    for set in sets.into_iter().filter(|set| options.only.is_empty() || options.only.contains(set)) {
+        compare(&options, set)?;
+    }
+    Ok(())
+}
+
+/// Prints the table of a set.
+fn compare(options: &Options, set: Set) -> io::Result<()> {
+    let mut out = io::stdout();
+    writeln!(
+        out,
+        "\n{set:?}\n\n| connections | topics | batch | of the floor | least to most | logd MB/s | floor MB/s | p99 of the \
+         floor's | CPU s/GB | floor's | peak MiB |\n|---|---|---|---|---|---|---|---|---|---|---|"
+    )?;
+    for connections in &options.connections {
+        for topics in options.topics.iter().filter(|topics| *topics <= connections) {
+            for kib in &options.kib {
+                let mut rounds = Vec::new();
+                for _ in 0..options.rounds {
+                    let of = |side| run(options, set, side, *connections, *topics, kib * 1024);
+                    rounds.push((of("logd")?, of("floor")?));
+                }
+                writeln!(out, "| {connections} | {topics} | {kib} KiB {}", row(&rounds))?;
+                out.flush()?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn run(
+    options: &Options,
+    set: Set,
+    side: &str,
+    connections: usize,
+    topics: usize,
+    bytes: usize,
+) -> io::Result<Run> {
+    let is_synced = set == Set::Sync;
+    let side = match side {
+        "logd" if is_synced => Side::logd(&[&BATCH_SIZE[..], &["--flush-batches", "1"]].concat())?,
+        "logd" => Side::logd(&BATCH_SIZE)?,
+        _ if is_synced => Side::floor(&["--sync"])?,
+        _ => Side::floor(&[])?,
+    };
+    let work = if set == Set::Read {
+        fill(side.address(), topics, FILL_BYTES / topics as u64, bytes)?;
+        Work::Read { bytes: READ_BYTES }
+    } else {
+        Work::Write { bytes }
+    };
+    let load = Load { work, connections, topics, time: Duration::from_millis(options.millis) };
+    let warm_up = Load { time: load.time / 10, ..load };
+    warm_up.run(side.address())?;
+    let before = side.usage()?;
+    let amount = load.run(side.address())?;
+    let usage = side.usage()?;
+    Ok(Run { amount, cpu: usage.cpu.saturating_sub(before.cpu), usage })
+}
+
+fn row(rounds: &[(Run, Run)]) -> String {
+    let of = |figure: &dyn Fn(&(Run, Run)) -> f64| {
+        let mut figures: Vec<f64> = rounds.iter().map(figure).collect();
+        figures.sort_unstable_by(f64::total_cmp);
+        figures
+    };
+    let median = |figure: &dyn Fn(&(Run, Run)) -> f64| {
+        let figures = of(figure);
+        figures.get(figures.len() / 2).copied().unwrap_or(f64::NAN)
+    };
+    let ratios = of(&|(logd, floor)| logd.amount.rate() / floor.amount.rate());
+    let (least, most) = (ratios.first().copied(), ratios.last().copied());
+    let p99 = |run: &Run| run.amount.latency.value_at_quantile(0.99) as f64;
+    let cost = |run: &Run| run.cpu.as_secs_f64() * 1e9 / run.amount.bytes as f64;
+    format!(
+        "| **{:.2}** | {:.2} to {:.2} | {:.0} | {:.0} | {:.2} | {:.2} | {:.2} | {:.1} |",
+        median(&|(logd, floor)| logd.amount.rate() / floor.amount.rate()),
+        least.unwrap_or(f64::NAN),
+        most.unwrap_or(f64::NAN),
+        median(&|(logd, _)| logd.amount.rate() / 1e6),
+        median(&|(_, floor)| floor.amount.rate() / 1e6),
+        median(&|(logd, floor)| p99(logd) / p99(floor)),
+        median(&|(logd, _)| cost(logd)),
+        median(&|(_, floor)| cost(floor)),
+        median(&|(logd, _)| logd.usage.peak_kib as f64 / 1024.0),
+    )
+}
