@@ -2,7 +2,7 @@
 //! line is counted exactly once; without transactions, no line is ever missing.
 //!
 //! `LOGD_TEST_STATE_LINES` and `LOGD_TEST_STATE_KILLS` set how many lines there are, and how often it is killed: a million
-//! and fifty is the full test.
+//! and fifty is the full test. `LOGD_TEST_LINES` names files whose lines are taken.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;

@@ -64,6 +64,18 @@ pub(crate) fn config(server: &TestServer) -> ClientConfig {
     ClientConfig::new(server.host()).retry(retry)
 }
 
+/// So many lines as logs have them; those of the files that `LOGD_TEST_LINES` names, with `:` between, again and again.
+fn lines(count: usize, seed: u64) -> Vec<String> {
+    let Some(paths) = std::env::var_os("LOGD_TEST_LINES") else {
+        let mut random = Random::new(seed);
+        return (0..count).map(|number| log_line(&mut random, number)).collect();
+    };
+    let texts: Vec<String> =
+        std::env::split_paths(&paths).map(|path| std::fs::read_to_string(path).unwrap()).collect();
+    let lines: Vec<&str> = texts.iter().flat_map(|text| text.lines()).collect();
+    lines.into_iter().cycle().take(count).map(str::to_owned).collect()
+}
+
 /// Writes so many lines to a topic; returns them.
 pub(crate) fn write_lines(
     runtime: &Runtime,
@@ -72,8 +84,7 @@ pub(crate) fn write_lines(
     count: usize,
     seed: u64,
 ) -> Vec<String> {
-    let mut random = Random::new(seed);
-    let lines: Vec<String> = (0..count).map(|number| log_line(&mut random, number)).collect();
+    let lines = lines(count, seed);
     runtime.block_on(async {
         let topic = topic.parse().unwrap();
         let writer = Writer::builder(config(server)).topic(topic).batch_bytes(60_000).open().unwrap();

@@ -36,8 +36,9 @@ pub(super) const WRITE_WAIT: Duration = Duration::from_secs(10);
 const LIST_WAIT: Duration = Duration::from_millis(100);
 /// The longest pause between two attempts to get a lock.
 const PAUSE_MAX: Duration = Duration::from_millis(16);
-/// When it makes sense to ask for a lease again that somebody has: it ends with its holder, at any time.
-const RETRY_IN: Duration = Duration::from_secs(1);
+/// When it makes sense to ask for a lease again that somebody has: it ends with its holder, at any time, and asking is
+/// cheap.
+const RETRY_IN: Duration = Duration::from_millis(100);
 
 /// An open store.
 #[derive(Debug)]
