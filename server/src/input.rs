@@ -5,10 +5,11 @@
 //! that are silent cost no memory.
 
 use std::io;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use logd_protocol::limits::LINE_BYTES_MAX;
-use tokio::net::TcpStream;
+
+use crate::socket::Socket;
 
 /// A buffer's first length: a request line, or many small requests.
 const FIRST_BYTES: usize = 2 * LINE_BYTES_MAX;
@@ -57,8 +58,8 @@ pub(crate) enum Received {
 
 /// The received bytes of one connection.
 #[derive(Debug)]
-pub(crate) struct Input<'a> {
-    pool: &'a BufferPool,
+pub(crate) struct Input {
+    pool: Arc<BufferPool>,
     /// All of it is initialized; its length is its capacity.
     buffer: Vec<u8>,
     start: usize,
@@ -67,8 +68,8 @@ pub(crate) struct Input<'a> {
     last_length: usize,
 }
 
-impl<'a> Input<'a> {
-    pub(crate) fn new(pool: &'a BufferPool) -> Self {
+impl Input {
+    pub(crate) const fn new(pool: Arc<BufferPool>) -> Self {
         Self { pool, buffer: Vec::new(), start: 0, end: 0, last_length: FIRST_BYTES }
     }
 
@@ -93,13 +94,13 @@ impl<'a> Input<'a> {
         }
     }
 
-    /// Reads what the socket has, without waiting. Room is made for up to `bytes` unconsumed bytes in all.
-    pub(crate) fn read(&mut self, stream: &TcpStream, bytes: usize) -> io::Result<Received> {
+    /// Reads what the socket has, without waiting unless it is a thread's own. Room is made for up to `bytes` unconsumed bytes in all.
+    pub(crate) fn read(&mut self, socket: &Socket, bytes: usize) -> io::Result<Received> {
         self.make_room(bytes);
         let Some(room) = self.buffer.get_mut(self.end..).filter(|room| !room.is_empty()) else {
             return Ok(Received::Nothing);
         };
-        match stream.try_read(room) {
+        match socket.read(room) {
             Ok(0) => Ok(Received::End),
             Ok(read) => {
                 self.end += read;
@@ -135,7 +136,7 @@ impl<'a> Input<'a> {
     }
 }
 
-impl Drop for Input<'_> {
+impl Drop for Input {
     fn drop(&mut self) {
         (self.start, self.end) = (0, 0);
         self.release();

@@ -16,6 +16,7 @@ mod input;
 pub mod log;
 mod send;
 mod server;
+mod socket;
 mod stats;
 mod topic;
 mod topics;

@@ -9,11 +9,10 @@ use std::time::Duration;
 
 use logd_protocol::Response;
 use rustix::net::SendFlags;
-use tokio::io::Interest;
-use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use crate::log::Piece;
+use crate::socket::Socket;
 use crate::stats::Stats;
 
 /// How much is asked of one sendfile: enough to make the calls few, and so little that others get their turn.
@@ -31,7 +30,7 @@ pub(crate) const ANSWERS_BYTES_MAX: usize = 64 * 1024;
 /// What a connection has to send.
 #[derive(Debug)]
 pub(crate) struct Output<'a> {
-    stream: &'a TcpStream,
+    socket: &'a Socket,
     stats: &'a Stats,
     /// The longest time without progress.
     timeout: Duration,
@@ -39,8 +38,8 @@ pub(crate) struct Output<'a> {
 }
 
 impl<'a> Output<'a> {
-    pub(crate) fn new(stream: &'a TcpStream, stats: &'a Stats, timeout: Duration) -> Self {
-        Self { stream, stats, timeout, answers: Vec::new() }
+    pub(crate) fn new(socket: &'a Socket, stats: &'a Stats, timeout: Duration) -> Self {
+        Self { socket, stats, timeout, answers: Vec::new() }
     }
 
     /// Adds an answer to those that are sent with the next flush.
@@ -131,7 +130,7 @@ impl<'a> Output<'a> {
     async fn progress(&self, send: impl Fn(BorrowedFd<'_>) -> io::Result<usize>) -> io::Result<usize> {
         let mut deadline = None;
         loop {
-            match self.stream.try_io(Interest::WRITABLE, || send(self.stream.as_fd())) {
+            match self.socket.send(&send) {
                 Ok(sent) => return Ok(self.count(sent).await),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -142,13 +141,12 @@ impl<'a> Output<'a> {
                         return Err(io::Error::new(io::ErrorKind::TimedOut, text));
                     }
                     let look = (now + self.timeout / LOOKS_IN_TIMEOUT).min(deadline);
-                    if let Ok(ready) = timeout_at(look, self.stream.writable()).await {
-                        ready?;
+                    if self.socket.is_writable_by(look).await? {
                         continue;
                     }
                     // The kernel says that a socket is writable when a good part of its buffer is free, which takes a
                     // slow reader longer than the timeout. That there is any room at all is seen by trying.
-                    match send(self.stream.as_fd()) {
+                    match send(self.socket.as_fd()) {
                         Ok(sent) => return Ok(self.count(sent).await),
                         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                         Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

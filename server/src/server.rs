@@ -13,15 +13,14 @@ use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::{sleep, timeout};
 
 use crate::config::Config;
-use crate::connection::{Shared, reject, reject_at_once, serve};
+use crate::connection::{Shared, THREADS_MAX, Threads, reject, reject_at_once, serve};
 use crate::disk::{DirLock, Disk, OsDisk};
 use crate::error::{ServeError, StartError};
-use crate::input::BufferPool;
 use crate::topics::Topics;
 
 /// File descriptors that are not connections: partitions, the work directory, the runtime's own, and connections that
-/// are being refused.
-const DESCRIPTORS_KEPT: u64 = 128 + REJECTIONS_MAX as u64;
+/// are being refused, and a second one for each that has a thread.
+const DESCRIPTORS_KEPT: u64 = 128 + REJECTIONS_MAX as u64 + THREADS_MAX as u64;
 
 /// How many connections over the limit are told so and are read from until they close, at the same time. Those beyond
 /// are told so and closed at once: a peer that has sent something may not see why.
@@ -194,7 +193,13 @@ fn open(config: Config) -> Result<(Shared, DirLock), StartError> {
         return Err(StartError::WorkdirInUse { dir: config.workdir, holder: holder.unwrap_or_default() });
     };
     let topics = Topics::open(disk, &config)?;
-    let shared = Shared { topics, stats: Arc::default(), buffers: BufferPool::default(), config };
+    let shared = Shared {
+        topics,
+        stats: Arc::default(),
+        buffers: Arc::default(),
+        threads: Threads::default(),
+        config,
+    };
     Ok((shared, lock))
 }
 

@@ -7,6 +7,7 @@
 
 mod reading;
 mod requests;
+mod thread;
 
 use std::io;
 use std::sync::Arc;
@@ -19,13 +20,16 @@ use logd_protocol::{
 use rustix::net::SendFlags;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use self::reading::Read;
+use self::thread::run_on_thread;
+pub(crate) use self::thread::{THREADS_MAX, Threads};
 use crate::config::Config;
 use crate::input::{BufferPool, Input, Received};
 use crate::send::Output;
+use crate::socket::Socket;
 use crate::stats::Stats;
 use crate::topics::Topics;
 
@@ -41,13 +45,21 @@ const PROGRESS_BYTES: usize = 64 * 1024;
 const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES_MAX: usize = 64 * 1024 * 1024;
 
+/// A connection that has so many requests carried out in such a time is busy.
+const BUSY_REQUESTS: u32 = 64;
+const BUSY_TIME: Duration = Duration::from_millis(250);
+
+/// How long a thread waits for the next request before it gives the connection back.
+const PAUSE: Duration = Duration::from_millis(200);
+
 /// What all connections share.
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) config: Config,
     pub(crate) topics: Topics,
     pub(crate) stats: Arc<Stats>,
-    pub(crate) buffers: BufferPool,
+    pub(crate) buffers: Arc<BufferPool>,
+    pub(crate) threads: Threads,
 }
 
 /// How a connection came to its end.
@@ -56,6 +68,21 @@ enum End {
     Closed,
     /// The server ends it; what the peer still sends is not read.
     Refused,
+    /// It goes on without a pause: a thread serves it better.
+    Busy(OwnedSemaphorePermit),
+    /// It pauses: the runtime serves it better.
+    Paused,
+}
+
+/// What a connection has with it from the runtime to a thread and back.
+struct Carried {
+    input: Input,
+    /// The batch with an identity that was refused last, if it has not been stored since.
+    refused: Option<Refused>,
+    /// A request that is not answered yet.
+    pending: Option<Read>,
+    /// Whether it has waited for batches to come: a thread is of no use to it.
+    waits: bool,
 }
 
 /// What came of waiting for bytes.
@@ -64,27 +91,17 @@ enum Wait {
     End,
     TimedOut,
     ShutDown,
+    /// A thread has had nothing to do for a while.
+    Paused,
 }
 
 /// Serves a connection until it ends, or until the server shuts down and the connection has nothing in work.
-pub(crate) async fn serve(mut stream: TcpStream, shared: Arc<Shared>, shutdown: watch::Receiver<bool>) {
+pub(crate) async fn serve(stream: TcpStream, shared: Arc<Shared>, shutdown: watch::Receiver<bool>) {
     let peer = stream.peer_addr().ok();
     tracing::debug!(?peer, "connection opened");
-    let end = {
-        let mut connection = Connection {
-            input: Input::new(&shared.buffers),
-            output: Output::new(&stream, &shared.stats, shared.config.timeout),
-            stream: &stream,
-            shared: &shared,
-            shutdown,
-            refused: None,
-            scratch: Vec::new(),
-        };
-        connection.run().await
-    };
-    match end {
-        Ok(End::Closed) => tracing::debug!(?peer, "connection closed"),
-        Ok(End::Refused) => {
+    match serve_to_end(stream, &shared, &shutdown).await {
+        Ok(None) => tracing::debug!(?peer, "connection closed"),
+        Ok(Some(mut stream)) => {
             linger(&mut stream).await;
             tracing::debug!(?peer, "connection ended by the server");
         }
@@ -92,12 +109,59 @@ pub(crate) async fn serve(mut stream: TcpStream, shared: Arc<Shared>, shutdown: 
     }
 }
 
+/// Serves a connection, on a thread while it is busy. Returns the stream where the server ends it.
+async fn serve_to_end(
+    mut stream: TcpStream,
+    shared: &Arc<Shared>,
+    shutdown: &watch::Receiver<bool>,
+) -> io::Result<Option<TcpStream>> {
+    let input = Input::new(Arc::clone(&shared.buffers));
+    let mut carried = Carried { input, refused: None, pending: None, waits: false };
+    loop {
+        let socket = Socket::Watched(stream);
+        let mut end = run(&socket, &mut carried, shared, shutdown.clone()).await?;
+        stream = socket.watched()?;
+        if let End::Busy(permit) = end {
+            (stream, carried, end) = run_on_thread(stream, carried, shared, shutdown, permit).await?;
+        }
+        match end {
+            End::Closed => return Ok(None),
+            End::Refused => return Ok(Some(stream)),
+            End::Busy(_) | End::Paused => {}
+        }
+    }
+}
+
+/// Serves a connection until it ends, or is better served elsewhere.
+async fn run(
+    socket: &Socket,
+    carried: &mut Carried,
+    shared: &Arc<Shared>,
+    shutdown: watch::Receiver<bool>,
+) -> io::Result<End> {
+    let mut connection = Connection {
+        output: Output::new(socket, &shared.stats, shared.config.timeout),
+        socket,
+        input: &mut carried.input,
+        refused: &mut carried.refused,
+        pending: &mut carried.pending,
+        waits: &mut carried.waits,
+        shared,
+        shutdown,
+        requests: 0,
+        since: Instant::now(),
+        scratch: Vec::new(),
+    };
+    connection.run().await
+}
+
 /// Tells a peer that it cannot be served, and closes the connection.
-pub(crate) async fn reject(mut stream: TcpStream, stats: &Stats, reason: Reason) {
-    let mut output = Output::new(&stream, stats, LINGER);
+pub(crate) async fn reject(stream: TcpStream, stats: &Stats, reason: Reason) {
+    let socket = Socket::Watched(stream);
+    let mut output = Output::new(&socket, stats, LINGER);
     output.put(&Response::Error(reason));
-    if output.flush().await.is_ok() {
-        drop(output);
+    let is_told = output.flush().await.is_ok();
+    if let (true, Ok(mut stream)) = (is_told, socket.watched()) {
         linger(&mut stream).await;
     }
 }
@@ -132,13 +196,17 @@ async fn linger(stream: &mut TcpStream) {
 }
 
 struct Connection<'a> {
-    input: Input<'a>,
+    input: &'a mut Input,
     output: Output<'a>,
-    stream: &'a TcpStream,
+    socket: &'a Socket,
     shared: &'a Arc<Shared>,
     shutdown: watch::Receiver<bool>,
-    /// The batch with an identity that was refused last, if it has not been stored since.
-    refused: Option<Refused>,
+    refused: &'a mut Option<Refused>,
+    pending: &'a mut Option<Read>,
+    waits: &'a mut bool,
+    /// How many requests were carried out since then.
+    requests: u32,
+    since: Instant,
     /// What reading envelopes of the storage needs; its contents do not matter.
     scratch: Vec<u8>,
 }
@@ -193,10 +261,19 @@ async fn append_in_order(
 impl Connection<'_> {
     async fn run(&mut self) -> io::Result<End> {
         let mut is_last = false;
+        if let Some(read) = self.pending.take() {
+            *self.waits = true;
+            self.read(read).await?;
+        }
         loop {
             let wanted = loop {
                 match self.take_request().await? {
                     Ok(Next::Request) => {}
+                    Ok(Next::Read(read)) if self.socket.is_own() && read.has_to_wait() => {
+                        self.output.flush().await?;
+                        *self.pending = Some(read);
+                        return Ok(End::Paused);
+                    }
                     Ok(Next::Read(read)) => self.read(read).await?,
                     Ok(Next::Skip(bytes)) => {
                         if let Some(end) = self.skip(bytes).await? {
@@ -219,10 +296,27 @@ impl Connection<'_> {
             }
             // A request that has begun to come in when the server ends is the last one.
             is_last = *self.shutdown.borrow();
+            if !is_last && let Some(end) = self.find_better_place() {
+                return Ok(end);
+            }
             if let Some(end) = self.receive(wanted).await? {
                 return Ok(end);
             }
         }
+    }
+
+    /// Whether the connection is better served by a thread, or not any more.
+    fn find_better_place(&mut self) -> Option<End> {
+        if self.socket.is_own() {
+            return self.shared.threads.is_crowded().then_some(End::Paused);
+        }
+        if self.requests < BUSY_REQUESTS || *self.waits || !self.input.bytes().is_empty() {
+            return None;
+        }
+        let now = Instant::now();
+        let is_busy = now.duration_since(self.since) < BUSY_TIME;
+        (self.requests, self.since) = (0, now);
+        if is_busy { self.shared.threads.take().map(End::Busy) } else { None }
     }
 
     /// Carries out the request at the beginning of the input, or says how long the input must be for there to be one.
@@ -238,7 +332,7 @@ impl Connection<'_> {
         let next = match request {
             Ok(Request::Batch(batch)) => {
                 stats.request(Command::Batch);
-                let response = match append_in_order(self.shared, &mut self.refused, &batch).await {
+                let response = match append_in_order(self.shared, self.refused, &batch).await {
                     Ok(offset) => Response::Found { offset, batches: 1 },
                     Err(reason) => {
                         stats.error(Some(Command::Batch));
@@ -258,6 +352,7 @@ impl Connection<'_> {
             }
         };
         self.input.consume(bytes);
+        self.requests = self.requests.saturating_add(1);
         Ok(Ok(next))
     }
 
@@ -286,11 +381,15 @@ impl Connection<'_> {
     async fn receive(&mut self, wanted: usize) -> io::Result<Option<End>> {
         let is_idle = self.input.bytes().is_empty();
         if is_idle {
-            self.input.release();
+            // A thread waits with its buffer.
+            if !self.socket.is_own() {
+                self.input.release();
+            }
             let deadline = Instant::now() + self.shared.config.idle_timeout;
             match self.wait_for_bytes(wanted, deadline, true).await? {
                 Wait::Bytes(_) => {}
                 Wait::End | Wait::TimedOut => return Ok(Some(End::Closed)),
+                Wait::Paused => return Ok(Some(End::Paused)),
                 Wait::ShutDown => return self.shut_down().await.map(Some),
             }
         }
@@ -301,7 +400,7 @@ impl Connection<'_> {
             match self.wait_for_bytes(wanted, deadline, false).await? {
                 Wait::Bytes(bytes) => progress += bytes,
                 Wait::End => return Ok(Some(End::Closed)),
-                Wait::TimedOut | Wait::ShutDown => return self.time_out().await.map(Some),
+                Wait::TimedOut | Wait::ShutDown | Wait::Paused => return self.time_out().await.map(Some),
             }
             if progress >= PROGRESS_BYTES {
                 progress = 0;
@@ -345,17 +444,20 @@ impl Connection<'_> {
             match self.wait_for_bytes(PROGRESS_BYTES, deadline, false).await? {
                 Wait::Bytes(bytes) => progress += bytes,
                 Wait::End => return Ok(Some(End::Closed)),
-                Wait::TimedOut | Wait::ShutDown => return self.time_out().await.map(Some),
+                Wait::TimedOut | Wait::ShutDown | Wait::Paused => return self.time_out().await.map(Some),
             }
         }
     }
 
     /// Waits for the peer to send something. A connection that is idle does not outlast the server.
     async fn wait_for_bytes(&mut self, wanted: usize, deadline: Instant, is_idle: bool) -> io::Result<Wait> {
+        if self.socket.is_own() {
+            return self.wait_on_thread(wanted, deadline, is_idle);
+        }
         loop {
             // An idle connection has no buffer until there is something to put into it.
             if !is_idle || !self.input.bytes().is_empty() {
-                match self.input.read(self.stream, wanted)? {
+                match self.input.read(self.socket, wanted)? {
                     Received::Bytes(bytes) => {
                         self.shared.stats.received(bytes);
                         tokio::task::coop::consume_budget().await;
@@ -368,13 +470,13 @@ impl Connection<'_> {
             tokio::select! {
                 biased;
                 _ = self.shutdown.wait_for(|is_down| *is_down), if is_idle => return Ok(Wait::ShutDown),
-                ready = timeout_at(deadline, self.stream.readable()) => match ready {
+                ready = timeout_at(deadline, self.socket.readable()) => match ready {
                     Ok(ready) => ready?,
                     Err(_) => return Ok(Wait::TimedOut),
                 },
             }
             if is_idle {
-                match self.input.read(self.stream, wanted)? {
+                match self.input.read(self.socket, wanted)? {
                     Received::Bytes(bytes) => {
                         self.shared.stats.received(bytes);
                         return Ok(Wait::Bytes(bytes));
@@ -382,6 +484,31 @@ impl Connection<'_> {
                     Received::End => return Ok(Wait::End),
                     Received::Nothing => self.input.release(),
                 }
+            }
+        }
+    }
+
+    /// As [`Connection::wait_for_bytes`], in the kernel.
+    fn wait_on_thread(&mut self, wanted: usize, deadline: Instant, is_idle: bool) -> io::Result<Wait> {
+        let pause = Instant::now() + PAUSE;
+        loop {
+            match self.input.read(self.socket, wanted)? {
+                Received::Bytes(bytes) => {
+                    self.shared.stats.received(bytes);
+                    return Ok(Wait::Bytes(bytes));
+                }
+                Received::End => return Ok(Wait::End),
+                Received::Nothing => {}
+            }
+            let now = Instant::now();
+            if now >= deadline {
+                return Ok(Wait::TimedOut);
+            }
+            if is_idle && *self.shutdown.borrow() {
+                return Ok(Wait::ShutDown);
+            }
+            if is_idle && now >= pause {
+                return Ok(Wait::Paused);
             }
         }
     }

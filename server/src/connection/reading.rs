@@ -23,6 +23,15 @@ pub(super) struct Read {
     pub(super) wait: Option<Duration>,
 }
 
+impl Read {
+    /// Whether there is nothing to answer it with now, and something is waited for.
+    pub(super) fn has_to_wait(&self) -> bool {
+        let is_there =
+            |topic: &Arc<Topic>| self.offset.is_none_or(|offset| offset != topic.log().view().extent().next);
+        self.wait.is_some() && !self.topic.as_ref().is_ok_and(is_there)
+    }
+}
+
 impl Connection<'_> {
     /// Answers a READ or TAIL.
     pub(super) async fn read(&mut self, read: Read) -> io::Result<()> {
@@ -101,9 +110,9 @@ impl Connection<'_> {
                 _ = changed.changed() => return Ok(true),
                 () = tokio::time::sleep_until(deadline) => return Ok(false),
                 _ = self.shutdown.wait_for(|is_down| *is_down) => return Ok(false),
-                ready = self.stream.readable(), if self.input.has_room() => {
+                ready = self.socket.readable(), if self.input.has_room() => {
                     ready?;
-                    match self.input.read(self.stream, 1)? {
+                    match self.input.read(self.socket, 1)? {
                         Received::Bytes(bytes) => self.shared.stats.received(bytes),
                         // A peer that sends no more is answered at once: it may be gone, and would be waited for.
                         Received::End => return Ok(false),

@@ -1,0 +1,113 @@
+//! Busy connections on threads of their own.
+//!
+//! A connection that goes on asking without a pause is served by a thread, which waits in the kernel: what it costs to
+//! watch a socket, to wake a worker of the runtime, and to try a read that finds nothing, is saved. It goes back when it
+//! pauses, or has to wait for a batch to come. There are few such threads; when more connections are busy, all are served
+//! by the runtime for a while, so that none gets more of the processors than another.
+
+use std::io;
+use std::net::Shutdown;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use tokio::net::TcpStream;
+use tokio::runtime::Handle;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
+
+use super::{Carried, End, Shared, run};
+use crate::socket::Socket;
+
+/// The most threads. `server.rs` keeps as many file descriptors for them.
+pub(crate) const THREADS_MAX: usize = 64;
+
+/// How long connections are served by the runtime after there were too few threads.
+const CROWDED: Duration = Duration::from_secs(10);
+
+/// The stack of a thread: what a request needs is on the heap.
+const STACK_BYTES: usize = 512 * 1024;
+
+/// The threads of busy connections.
+#[derive(Debug)]
+pub(crate) struct Threads {
+    free: Arc<Semaphore>,
+    start: Instant,
+    /// In milliseconds since the start.
+    crowded_until: AtomicU64,
+}
+
+impl Default for Threads {
+    fn default() -> Self {
+        let free = Arc::new(Semaphore::new(THREADS_MAX));
+        Self { free, start: Instant::now(), crowded_until: AtomicU64::new(0) }
+    }
+}
+
+impl Threads {
+    /// Takes a thread for a connection, if it can have one now.
+    pub(super) fn take(&self) -> Option<OwnedSemaphorePermit> {
+        if self.is_crowded() {
+            return None;
+        }
+        let taken = Arc::clone(&self.free).try_acquire_owned().ok();
+        if taken.is_none() {
+            self.crowded_until.store(self.now().saturating_add(millis(CROWDED)), Ordering::Relaxed);
+        }
+        taken
+    }
+
+    /// Whether all connections are to be served by the runtime.
+    pub(super) fn is_crowded(&self) -> bool {
+        let until = self.crowded_until.load(Ordering::Relaxed);
+        until != 0 && self.now() < until
+    }
+
+    fn now(&self) -> u64 {
+        millis(self.start.elapsed())
+    }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Ends what a thread waits for when nobody waits for the thread.
+struct Cut(Option<std::net::TcpStream>);
+
+impl Drop for Cut {
+    fn drop(&mut self) {
+        if let Some(stream) = &self.0 {
+            // The peer may have closed it already.
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+    }
+}
+
+/// Serves a connection on a thread until it pauses or ends.
+///
+/// # Cancel safety
+/// When the future is dropped the connection is cut.
+pub(super) async fn run_on_thread(
+    stream: TcpStream,
+    mut carried: Carried,
+    shared: &Arc<Shared>,
+    shutdown: &watch::Receiver<bool>,
+    permit: OwnedSemaphorePermit,
+) -> io::Result<(TcpStream, Carried, End)> {
+    let socket = Socket::own(stream)?;
+    let mut cut = Cut(Some(socket.as_fd().try_clone_to_owned()?.into()));
+    let (shared, shutdown, runtime) = (Arc::clone(shared), shutdown.clone(), Handle::current());
+    let (done, is_done) = oneshot::channel();
+    std::thread::Builder::new().name("connection".into()).stack_size(STACK_BYTES).spawn(move || {
+        let end = runtime.block_on(run(&socket, &mut carried, &shared, shutdown));
+        // Who has cut the connection does not wait.
+        let _ = done.send((socket, carried, end));
+        drop(permit);
+    })?;
+    let ended = is_done.await;
+    let (socket, carried, end) = ended.map_err(|_| io::Error::other("the connection's thread has ended"))?;
+    let end = end?;
+    cut.0 = None;
+    Ok((socket.watched()?, carried, end))
+}
