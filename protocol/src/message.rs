@@ -79,6 +79,26 @@ impl<'a> Messages<'a> {
         self.at
     }
 
+    /// A message whose length has few digits, as nearly all have; `None` where that is not so, or anything is wrong.
+    fn parse_short(&self) -> Option<Message<'a>> {
+        let header = self.body.get(self.at..)?.strip_prefix(b"MSG ")?;
+        let mut length = 0;
+        let mut digits = 0;
+        // As many as no overflow can come of.
+        for byte in header.iter().take(9) {
+            let digit = byte.wrapping_sub(b'0');
+            if digit > 9 {
+                break;
+            }
+            length = length * 10 + usize::from(digit);
+            digits += 1;
+        }
+        let rest = header.get(digits..)?.strip_prefix(b"\r\n")?;
+        let (bytes, rest) = rest.split_at_checked(length)?;
+        let is_whole = digits > 0 && rest.starts_with(b"\r\n");
+        is_whole.then_some(Message { delta: self.at, start: self.at + 4 + digits + 2, bytes })
+    }
+
     /// docs/protocol.md, "Messages": `MSG <bytes>\r\n<bytes>\r\n`.
     fn parse(&self) -> Result<Message<'a>, FrameError> {
         let at = self.at;
@@ -109,7 +129,7 @@ impl<'a> Iterator for Messages<'a> {
         if self.at >= self.body.len() {
             return None;
         }
-        let parsed = self.parse();
+        let parsed = self.parse_short().map_or_else(|| self.parse(), Ok);
         self.at = match &parsed {
             Ok(message) => message.start + message.bytes.len() + 2,
             Err(_) => self.body.len(),
