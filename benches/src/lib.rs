@@ -2,6 +2,7 @@
 //!
 //! A figure of one run says little on a shared machine; what is compared runs in turn, in one go, under the same load.
 
+pub mod args;
 mod load;
 mod process;
 

@@ -3,6 +3,7 @@
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Barrier;
+use std::thread::ScopedJoinHandle;
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
@@ -80,7 +81,7 @@ impl Load {
                     })
                 })
                 .collect();
-            threads.into_iter().map(|thread| thread.join()).collect::<Vec<_>>()
+            threads.into_iter().map(ScopedJoinHandle::join).collect::<Vec<_>>()
         });
         let mut sum = Amount { requests: 0, bytes: 0, time: Duration::ZERO, latency: histogram()? };
         for amount in done {

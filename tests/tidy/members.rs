@@ -44,6 +44,12 @@ pub(crate) const MEMBERS: &[Member] = &[
     },
     Member { folder: "examples", may: EVERYTHING, may_in_tests: &[], never: &[] },
     Member { folder: "tests", may: EVERYTHING, may_in_tests: &[], never: &[] },
+    Member {
+        folder: "benches",
+        may: &["logd-protocol", "logd-client"],
+        may_in_tests: &[],
+        never: &["logd-server"],
+    },
 ];
 
 /// The dependencies that a member must not have.

@@ -6,6 +6,7 @@
 
 mod appending;
 mod bounds;
+mod busy;
 mod connections;
 mod dedup;
 mod extensions;

@@ -9,7 +9,7 @@
 use std::io::{self, Write};
 use std::time::Duration;
 
-use clap::{Parser, ValueEnum};
+use logd_benches::args::{Options, Set};
 use logd_benches::{Amount, Load, Side, Usage, Work, fill};
 
 /// What is given to logd so that the largest batches fit.
@@ -19,39 +19,6 @@ const FILL_BYTES: u64 = 256 * 1024 * 1024;
 /// How much is asked for with each request when reading.
 const READ_BYTES: usize = 1024 * 1024;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Set {
-    /// Batches written.
-    Write,
-    /// Batches read.
-    Read,
-    /// Batches written, each answered when it is synced.
-    Sync,
-}
-
-/// Compares logd with the floor under the same loads.
-#[derive(Debug, Parser)]
-struct Options {
-    /// Only these sets of loads.
-    #[arg(long, value_delimiter = ',')]
-    only: Vec<Set>,
-    /// How often both are measured.
-    #[arg(long, default_value_t = 5)]
-    rounds: usize,
-    /// For how many milliseconds each time.
-    #[arg(long, default_value_t = 1000)]
-    millis: u64,
-    /// Only these numbers of connections.
-    #[arg(long, value_delimiter = ',', default_values_t = [1, 4, 16])]
-    connections: Vec<usize>,
-    /// Only these numbers of topics.
-    #[arg(long, value_delimiter = ',', default_values_t = [1, 4])]
-    topics: Vec<usize>,
-    /// Only batches of so many KiB.
-    #[arg(long, value_delimiter = ',', default_values_t = [4, 64, 512])]
-    kib: Vec<usize>,
-}
-
 /// What one side has done in a round.
 struct Run {
     amount: Amount,
@@ -60,7 +27,7 @@ struct Run {
 }
 
 fn main() -> io::Result<()> {
-    let options = Options::parse();
+    let options = Options::from_env();
     let sets = [Set::Write, Set::Read, Set::Sync];
     for set in sets.into_iter().filter(|set| options.only.is_empty() || options.only.contains(set)) {
         compare(&options, set)?;

@@ -1,12 +1,13 @@
 //! A connection: receives requests, has them carried out in order, answers.
 //!
-//! One task serves one connection. It decodes requests where they were received and appends batches from there. The
+//! One task serves one connection, or a thread of its own while it is busy. It decodes requests where they were received and appends batches from there. The
 //! answers to pipelined requests are sent together. A connection ends when its peer is gone, asks for it, stays silent
 //! for the idle timeout, does not finish a request or take an answer within the timeout, or sends what cannot be
 //! understood; the last three are answered before.
 
 mod reading;
 mod requests;
+mod serve;
 mod thread;
 
 use std::io;
@@ -17,14 +18,11 @@ use logd_protocol::{
     BatchId, Broken, Command, Decoded, Offset, RawBatch, Reason, Rejection, Request, Response, TopicName,
     TopicRef, decode_request,
 };
-use rustix::net::SendFlags;
-use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, watch};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
 use self::reading::Read;
-use self::thread::run_on_thread;
+pub(crate) use self::serve::{reject, reject_at_once, serve};
 pub(crate) use self::thread::{THREADS_MAX, Threads};
 use crate::config::Config;
 use crate::input::{BufferPool, Input, Received};
@@ -39,11 +37,6 @@ const SKIP_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
 /// Every time so much of a request has come in, it has the whole timeout again for the rest.
 const PROGRESS_BYTES: usize = 64 * 1024;
-
-/// How long, and for how many bytes, a connection that is to be closed goes on reading. Closing a socket that holds
-/// unread bytes makes the kernel throw away what was sent, and the peer would not see why it was closed.
-const LINGER: Duration = Duration::from_secs(2);
-const LINGER_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// A connection that has so many requests carried out in such a time is busy.
 const BUSY_REQUESTS: u32 = 64;
@@ -95,43 +88,6 @@ enum Wait {
     Paused,
 }
 
-/// Serves a connection until it ends, or until the server shuts down and the connection has nothing in work.
-pub(crate) async fn serve(stream: TcpStream, shared: Arc<Shared>, shutdown: watch::Receiver<bool>) {
-    let peer = stream.peer_addr().ok();
-    tracing::debug!(?peer, "connection opened");
-    match serve_to_end(stream, &shared, &shutdown).await {
-        Ok(None) => tracing::debug!(?peer, "connection closed"),
-        Ok(Some(mut stream)) => {
-            linger(&mut stream).await;
-            tracing::debug!(?peer, "connection ended by the server");
-        }
-        Err(error) => tracing::debug!(?peer, %error, "connection broken"),
-    }
-}
-
-/// Serves a connection, on a thread while it is busy. Returns the stream where the server ends it.
-async fn serve_to_end(
-    mut stream: TcpStream,
-    shared: &Arc<Shared>,
-    shutdown: &watch::Receiver<bool>,
-) -> io::Result<Option<TcpStream>> {
-    let input = Input::new(Arc::clone(&shared.buffers));
-    let mut carried = Carried { input, refused: None, pending: None, waits: false };
-    loop {
-        let socket = Socket::Watched(stream);
-        let mut end = run(&socket, &mut carried, shared, shutdown.clone()).await?;
-        stream = socket.watched()?;
-        if let End::Busy(permit) = end {
-            (stream, carried, end) = run_on_thread(stream, carried, shared, shutdown, permit).await?;
-        }
-        match end {
-            End::Closed => return Ok(None),
-            End::Refused => return Ok(Some(stream)),
-            End::Busy(_) | End::Paused => {}
-        }
-    }
-}
-
 /// Serves a connection until it ends, or is better served elsewhere.
 async fn run(
     socket: &Socket,
@@ -153,46 +109,6 @@ async fn run(
         scratch: Vec::new(),
     };
     connection.run().await
-}
-
-/// Tells a peer that it cannot be served, and closes the connection.
-pub(crate) async fn reject(stream: TcpStream, stats: &Stats, reason: Reason) {
-    let socket = Socket::Watched(stream);
-    let mut output = Output::new(&socket, stats, LINGER);
-    output.put(&Response::Error(reason));
-    let is_told = output.flush().await.is_ok();
-    if let (true, Ok(mut stream)) = (is_told, socket.watched()) {
-        linger(&mut stream).await;
-    }
-}
-
-/// Tells a peer that it cannot be served, without waiting for anything. The buffer of a new connection has room for it.
-pub(crate) fn reject_at_once(stream: &TcpStream, reason: Reason) {
-    let mut answer = Vec::new();
-    Response::Error(reason).put(&mut answer);
-    // Who does not get the answer sees that the connection is closed.
-    let _ = rustix::net::send(stream, &answer, SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
-}
-
-/// Sends an end, and reads for a while what the peer still sends.
-async fn linger(stream: &mut TcpStream) {
-    if stream.shutdown().await.is_err() {
-        return;
-    }
-    let drain = async {
-        let mut buffer = vec![0; 16 * 1024];
-        let mut left = LINGER_BYTES_MAX;
-        while left > 0 && stream.readable().await.is_ok() {
-            match stream.try_read(&mut buffer) {
-                Ok(0) => break,
-                Ok(read) => left = left.saturating_sub(read),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(_) => break,
-            }
-        }
-    };
-    // Whether the peer has closed or the time is up, the connection is closed now.
-    let _ = timeout(LINGER, drain).await;
 }
 
 struct Connection<'a> {
