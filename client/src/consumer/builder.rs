@@ -220,10 +220,10 @@ impl ConsumerBuilder {
         };
         let found = beginning.find().await.and_then(|begin| {
             let last = begin.checkpoint.as_ref().and_then(|checkpoint| checkpoint.anchor);
-            Ok((
-                self.scanner.clone().limit(self.limit).start(Start::At(begin.next)).watched(last).open()?,
-                begin,
-            ))
+            // What is passed over is not counted.
+            let skips = begin.checkpoint.as_ref().is_some_and(|checkpoint| !checkpoint.done.is_empty());
+            let limit = if skips { u64::MAX } else { self.limit };
+            Ok((self.scanner.clone().limit(limit).start(Start::At(begin.next)).watched(last).open()?, begin))
         });
         let (scanner, begin) = match found {
             Ok(found) => found,
@@ -282,6 +282,9 @@ impl ConsumerBuilder {
         }
         if self.deliveries_max == Some(0) {
             return Err(Error::invalid("a message has `0` deliveries: it must have at least 1"));
+        }
+        if self.policy.messages == Some(0) {
+            return Err(Error::invalid("a checkpoint after `0` messages: it must be at least 1"));
         }
         if self.window_messages == 0 {
             return Err(Error::invalid("the window has no messages: it must have at least 1"));
@@ -342,6 +345,9 @@ pub(super) fn state(begin: Begin, fence: Fence) -> State {
         unstored_since: None,
         failures: begin.gap.into_iter().collect(),
         has_failed: false,
+        replaced: None,
+        left: None,
+        is_closed: false,
         reload: None,
         jump: None,
         is_doubted: false,

@@ -18,11 +18,13 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{info, warn};
 
 use super::shared::{Shared, later};
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::retry::Backoff;
 
 /// How long nothing must have been done, with nothing in hand, for a checkpoint to be stored before its time.
 const IDLE: Duration = Duration::from_millis(100);
+/// How often it is looked for something new at most.
+const INTERVAL_MIN: Duration = Duration::from_millis(10);
 /// How long one call of the store can take.
 const STORE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often the last checkpoint is tried to be stored.
@@ -45,6 +47,10 @@ pub(super) struct Committer {
     start: Position,
     renew_at: Instant,
     failing_since: Option<Instant>,
+    /// What may be stored, and what is not known to be.
+    attempted: Option<Checkpoint>,
+    /// How often a lease was asked for that may have been granted.
+    starts_lost: u64,
     /// Before that a store that has failed is asked for nothing but to keep the lease.
     retry_at: Option<Instant>,
     /// What the application keeps beside the position, when it was looked at last, and since when it is that.
@@ -61,9 +67,17 @@ impl Drop for Committer {
     fn drop(&mut self) {
         // What is in hand knows of what is shared, and that of it: nobody needs it any more.
         let mut state = self.shared.lock();
-        state.tracker.let_go();
+        let left = state.left;
+        state.tracker.let_go(left);
+        state.replaced = None;
         state.dead.clear();
         state.generation += 1;
+        state.is_closed = true;
+        if !state.has_failed && !std::thread::panicking() {
+            // Where the consumer is not: its runtime is.
+            let text = "the runtime that the consumer was opened in has ended";
+            self.shared.fail_locked(&mut state, Error::new(ErrorKind::Closed, text));
+        }
     }
 }
 
@@ -79,6 +93,8 @@ impl Committer {
             start,
             renew_at,
             failing_since: None,
+            attempted: None,
+            starts_lost: 0,
             retry_at: None,
             user_seen,
             is_fenced: false,
@@ -160,10 +176,14 @@ impl Committer {
         if state.settled_seen.0 != settled {
             state.settled_seen = (settled, Instant::now());
         }
+        if self.failing_since.is_some() {
+            // It is tried again when it is time for that.
+            return Some(since);
+        }
         if policy.messages.is_some_and(|messages| self.shared.acks.load(Ordering::Relaxed) >= messages) {
             return Some(since);
         }
-        let latest = later(since, policy.interval);
+        let latest = later(since, policy.interval.max(INTERVAL_MIN));
         let changed = since.max(state.settled_seen.1).max(self.user_seen.1);
         Some(if state.tracker.is_empty() { latest.min(changed + IDLE) } else { latest })
     }
@@ -190,21 +210,24 @@ impl Committer {
         let state = &mut *guard;
         // Before looking: what is acknowledged from here on counts.
         self.shared.acks.store(0, Ordering::Relaxed);
+        let is_drained = state.tracker.is_drained();
         let mut checkpoint = state.tracker.checkpoint(&state.ahead);
         checkpoint.user.clone_from(&state.user);
         let since = state.unstored_since.take();
-        // More of what is in hand can be done at any time, of which nobody tells.
-        state.unstored_since = (!state.tracker.is_drained()).then(Instant::now);
+        // More of what is in hand can be done at any time, also since it was looked at, of which nobody tells.
+        state.unstored_since = (!is_drained).then(Instant::now);
+        state.left = Some(state.tracker.open());
+        let is_known = self.attempted.is_none();
         if let Some(committed) = &state.committed {
             if committed.next == checkpoint.next && !(is_clean && state.tracker.is_empty()) {
                 checkpoint.head_attempts = committed.head_attempts;
             }
             checkpoint = checkpoint.with_extra_of(committed);
             checkpoint.written_at = committed.written_at;
-            if *committed == checkpoint {
+            if is_known && *committed == checkpoint {
                 return None;
             }
-        } else if since.is_none() {
+        } else if is_known && since.is_none() {
             return None;
         }
         Some(checkpoint.written_now())
@@ -212,16 +235,24 @@ impl Committer {
 
     async fn commit(&mut self) {
         let since = self.shared.lock().unstored_since;
-        let Some(checkpoint) = self.latest(false) else { return };
+        let Some(checkpoint) = self.latest(false) else {
+            // There is nothing that the store could fail at.
+            (self.failing_since, self.retry_at) = (None, None);
+            return;
+        };
         let fence = self.shared.lock().fence;
         let shared = Arc::clone(&self.shared);
         let stored = within(shared.handler.complete(&shared.key, &checkpoint, fence)).await;
         match stored {
             Ok(_) => {
                 self.shared.lock().committed = Some(checkpoint);
+                self.attempted = None;
                 self.is_well();
             }
             Err(error) => {
+                if error.kind() == StateErrorKind::Ambiguous {
+                    self.attempted = Some(checkpoint);
+                }
                 let mut state = self.shared.lock();
                 state.unstored_since = since.or(state.unstored_since);
                 drop(state);
@@ -342,7 +373,10 @@ impl Committer {
                 let text = format!("the checkpoint of `{}` was taken over by `{owner}`", shared.key);
                 self.end(StateError::new(StateErrorKind::Fenced, text));
             }
-            Err(error) if is_passing(&error) => self.wait_for_store(error),
+            Err(error) if is_passing(&error) => {
+                self.starts_lost += 1;
+                self.wait_for_store(error);
+            }
             Err(error) => self.end(error),
         }
     }
@@ -361,12 +395,26 @@ impl Committer {
         self.is_fenced = false;
         self.is_well();
         let must_reload = std::mem::take(&mut self.must_reload);
+        let starts_lost = std::mem::take(&mut self.starts_lost);
         let mut state = self.shared.lock();
-        // With a grant in between, or a reset, which can be to the same place, the epochs do not follow each other.
-        let is_next = state.fence.is_none() || fence.epoch == state.fence.epoch.saturating_add(1);
-        if !must_reload && is_next && state.committed == checkpoint {
+        let attempted = self.attempted.take();
+        let is_ours = if state.fence.is_none() {
+            state.committed == checkpoint || (attempted.is_some() && attempted == checkpoint)
+        } else {
+            // With a grant to another reader in between, or a reset, which can be to the same place, the epochs do not
+            // follow each other. A grant of which the answer was lost is this reader's own.
+            let grants = fence.epoch.saturating_sub(state.fence.epoch);
+            let next =
+                |checkpoint: &Option<Checkpoint>| checkpoint.as_ref().map(|checkpoint| checkpoint.next);
+            let stored = next(&checkpoint);
+            let is_known =
+                stored == next(&state.committed) || (attempted.is_some() && stored == next(&attempted));
+            is_known && (1..=starts_lost.saturating_add(1)).contains(&grants)
+        };
+        if !must_reload && is_ours {
             // Nobody has moved it: the lease had run out, or there was none.
             state.fence = fence;
+            state.committed = checkpoint;
             return;
         }
         state.jump = None;

@@ -222,7 +222,7 @@ impl Consumer {
         }
         let position = stored.as_ref().map(|stored| stored.next);
         let fence = state.fence;
-        self.shared.reload(&mut state, stored, fence, self.origin);
+        drop(self.shared.reload(&mut state, stored, fence, self.origin));
         Ok(position)
     }
 

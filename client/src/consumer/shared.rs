@@ -38,6 +38,12 @@ pub(super) struct State {
     pub(super) has_failed: bool,
     /// Where reading is to begin anew.
     pub(super) reload: Option<Position>,
+    /// What was in hand when a transactional consumer's checkpoint was moved, and up to where it was stored.
+    pub(super) replaced: Option<(Tracker, Position)>,
+    /// How many messages were not done when it was looked for what is to be stored.
+    pub(super) left: Option<usize>,
+    /// Whether nothing is stored any more.
+    pub(super) is_closed: bool,
     /// Where the checkpoint is to be put, whatever it says: the topic is another one.
     pub(super) jump: Option<Position>,
     /// Whether the fence may not hold any more.
@@ -135,12 +141,12 @@ impl Shared {
         if state.generation != handed.lot.generation {
             return;
         }
-        match (state.tracker.give_back(handed, later(Instant::now(), after)), self.deliveries_max) {
-            (Some(returned), Some(max)) if returned >= max => {
-                self.bury_locked(&mut state, Handed { returned, ..handed.clone() });
-            }
-            _ => self.tell(),
+        let returned = handed.returned.saturating_add(1);
+        if self.deliveries_max.is_some_and(|max| returned >= max) {
+            return self.bury_locked(&mut state, Handed { returned, ..handed.clone() });
         }
+        state.tracker.give_back(handed, later(Instant::now(), after));
+        self.tell();
     }
 
     /// The message goes to the dead letters; to nowhere without any.
@@ -184,13 +190,17 @@ impl Shared {
 
     /// The stream yields this error, and goes on.
     pub(super) fn complain(&self, error: Error) {
-        self.complain_locked(&mut self.lock(), error);
-    }
-
-    pub(super) fn complain_locked(&self, state: &mut State, error: Error) {
-        if state.has_failed || state.failures.len() >= FAILURES_MAX {
+        let mut state = self.lock();
+        if state.failures.len() >= FAILURES_MAX {
             tracing::warn!(key = %self.key, %error, "the stream has not been asked for long");
         } else {
+            self.complain_locked(&mut state, error);
+        }
+    }
+
+    /// As [`Shared::complain`], for what must not be left out: at most one for each time that the stream is asked.
+    pub(super) fn complain_locked(&self, state: &mut State, error: Error) {
+        if !state.has_failed {
             state.failures.push_back(error);
         }
         self.tell();
@@ -199,30 +209,35 @@ impl Shared {
     /// Reading begins anew at what is stored, which somebody else has moved.
     pub(super) fn begin_anew(&self, committed: Option<Checkpoint>, fence: Fence, start: Position) {
         let mut state = self.lock();
-        if self.policy.is_transactional && !state.tracker.is_empty() {
-            let to = committed.as_ref().map_or(start, |committed| committed.next);
-            let text = format!(
-                "the checkpoint of `{}` was moved to `{to}` while messages were worked on: they must not be stored; \
-                 reading goes on there",
-                self.key
-            );
-            self.complain_locked(&mut state, Error::state(StateError::new(StateErrorKind::Fenced, text)));
+        let stored = state.committed.as_ref().map_or(start, |committed| committed.next);
+        let replaced = self.reload(&mut state, committed, fence, start);
+        if self.policy.is_transactional && state.replaced.is_none() {
+            state.replaced = Some((replaced, stored));
         }
-        self.reload(&mut state, committed, fence, start);
     }
 
-    /// Reading begins anew at what is stored.
+    /// What is told of messages that were worked on when the checkpoint of a transactional consumer was moved.
+    pub(super) fn moved(&self, to: Position) -> Error {
+        let text = format!(
+            "the checkpoint of `{}` was moved to `{to}` while messages were worked on: they must not be stored; reading \
+             goes on there",
+            self.key
+        );
+        Error::state(StateError::new(StateErrorKind::Fenced, text))
+    }
+
+    /// Reading begins anew at what is stored. Returns what was in hand.
     pub(super) fn reload(
         &self,
         state: &mut State,
         committed: Option<Checkpoint>,
         fence: Fence,
         start: Position,
-    ) {
+    ) -> Tracker {
         let next = committed.as_ref().map_or(start, |committed| committed.next);
         let known = committed.clone().unwrap_or_default();
         state.generation += 1;
-        state.tracker = Tracker::new(next, known.anchor);
+        let replaced = std::mem::replace(&mut state.tracker, Tracker::new(next, known.anchor));
         state.user = known.user;
         state.ahead = known.done;
         state.fence_before.get_or_insert(state.fence);
@@ -232,6 +247,7 @@ impl Shared {
         state.unstored_since = None;
         state.reload = Some(next);
         self.tell();
+        replaced
     }
 }
 

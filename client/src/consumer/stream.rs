@@ -107,12 +107,19 @@ impl Consumer {
 
     async fn look_for_next(&mut self) -> Item {
         loop {
-            if self.lost.is_some() {
-                self.find_out().await;
-            }
             match self.step() {
                 Step::Yield(item) => return item,
                 Step::Again => continue,
+                Step::Wait { at, .. } if self.lost.is_some() => {
+                    let shared = Arc::clone(&self.shared);
+                    tokio::select! {
+                        biased;
+                        () = self.find_out() => {}
+                        () = shared.news.notified() => {}
+                        () = reached(at) => {}
+                    }
+                    continue;
+                }
                 Step::Wait { wants_batch: true, .. } => {
                     let ready = self.scanner.as_mut().and_then(|scanner| scanner.next_batch().now_or_never());
                     if let Some(scanned) = ready {
@@ -151,16 +158,10 @@ impl Consumer {
                 _ => std::future::pending().await,
             }
         };
-        let timer = async {
-            match at {
-                Some(at) => sleep_until(at).await,
-                None => std::future::pending().await,
-            }
-        };
         tokio::select! {
             biased;
             () = news => None,
-            () = timer => None,
+            () = reached(at) => None,
             scanned = scanned => self.take(scanned),
         }
     }
@@ -178,9 +179,12 @@ impl Consumer {
         }
         if let Some(position) = state.reload.take() {
             state.fence_before = None;
+            // Here, and not when it was moved: until now more could be handed out.
+            let replaced = state.replaced.take();
+            let is_told = replaced.is_some_and(|(replaced, stored)| replaced.taken() != stored);
             drop(state);
             self.begin_anew(position);
-            return Step::Again;
+            return if is_told { Step::Yield(Some(Err(shared.moved(position)))) } else { Step::Again };
         }
         if let Some(next) = self.passing.take() {
             state.tracker.pass(next);
@@ -261,8 +265,13 @@ impl Consumer {
 
     /// Has another scanner read.
     pub(super) fn scan_from(&mut self, position: Position) {
-        let last = self.shared.lock().tracker.last_batch();
-        match self.builder.clone().limit(self.wanted).start(Start::At(position)).watched(last).open() {
+        let (last, skips) = {
+            let state = self.shared.lock();
+            (state.tracker.last_batch(), !state.ahead.is_empty())
+        };
+        // What is passed over is not counted.
+        let limit = if skips { u64::MAX } else { self.wanted };
+        match self.builder.clone().limit(limit).start(Start::At(position)).watched(last).open() {
             Ok(scanner) => self.scanner = Some(scanner),
             Err(error) => self.shared.fail(error),
         }
@@ -272,8 +281,8 @@ impl Consumer {
     fn take(&mut self, scanned: Option<Result<Fetched, Error>>) -> Option<Item> {
         let shared = Arc::clone(&self.shared);
         let mut state = shared.lock();
-        if state.reload.is_some() {
-            // It is of the run of before.
+        if state.reload.is_some() || state.is_closed {
+            // It is of the run of before, or nobody wants it any more.
             return None;
         }
         match scanned {
@@ -305,5 +314,13 @@ impl Consumer {
         self.scanner = None;
         state.has_failed = true;
         error
+    }
+}
+
+/// Waits until a time; without one, for ever.
+async fn reached(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => std::future::pending().await,
     }
 }

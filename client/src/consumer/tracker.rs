@@ -99,10 +99,11 @@ impl Tracker {
         self.settle();
     }
 
-    /// Lets go of everything that is in hand. What is done stays so, and how much was not is known.
-    pub(super) fn let_go(&mut self) {
+    /// Lets go of everything that is in hand. What is done stays so, and how much was not is known:
+    /// `left` where that was counted when what is stored was looked up.
+    pub(super) fn let_go(&mut self, left: Option<usize>) {
         self.settle();
-        self.abandoned = self.open();
+        self.abandoned = left.unwrap_or_else(|| self.open());
         self.row.clear();
         self.back.clear();
         self.front = None;

@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use logd_client::{
-    Capabilities, Checkpoint, Claim, Claimant, Committed, Consumer, ConsumerKey, Error, ErrorKind, Fence,
-    LeaseHandler, MemoryState, Position, Received, SqliteState, StateAdmin, StateError, StateErrorKind,
-    StateHandler, WhenGone, async_trait,
+    Capabilities, Checkpoint, Claim, Claimant, Committed, Consumer, ConsumerKey, Done, Error, ErrorKind,
+    Fence, LeaseHandler, MemoryState, Position, Received, SqliteState, StateAdmin, StateError,
+    StateErrorKind, StateHandler, WhenGone, async_trait,
 };
 use logd_server::Config;
 
@@ -198,6 +198,21 @@ async fn what_was_in_hand_before_a_reset_is_in_no_transaction_behind_it() {
     consumer.shutdown(Duration::ZERO).await.unwrap();
 }
 
+#[tokio::test]
+async fn what_was_acknowledged_and_not_stored_is_told_of_as_well() {
+    let server = TestServer::start().await;
+    let texts = fill(&server, 0..20).await;
+    let transactions = Transactions::new().await;
+    let mut consumer = transactions.open(&server).await;
+    assert_eq!(some(&mut consumer, 2).await, texts[..2]);
+    transactions.reset(&Checkpoint::default()).await;
+    until("the new fence", async || transactions.is_claimed().await).await;
+    let told = error(&mut consumer).await;
+    assert_eq!(told.kind(), ErrorKind::State(StateErrorKind::Fenced));
+    assert_eq!(some(&mut consumer, 1).await, texts[..1]);
+    consumer.shutdown(Duration::ZERO).await.unwrap();
+}
+
 impl Transactions {
     /// Whether the lease of after a reset is held.
     async fn is_claimed(&self) -> bool {
@@ -329,4 +344,18 @@ async fn a_shutdown_can_wait_for_ever() {
     held.ack();
     let shutdown = within("the shutdown", shutdown).await.unwrap().unwrap();
     assert!(shutdown.is_drained, "{shutdown:?}");
+}
+
+#[tokio::test]
+async fn what_is_done_ahead_does_not_count_for_the_limit() {
+    let server = TestServer::start().await;
+    let texts = fill(&server, 0..60).await;
+    let positions = positions(&server).await;
+    let states = Arc::new(MemoryState::new());
+    let mut checkpoint = Checkpoint::default();
+    checkpoint.done.push(Done { from: positions[1], to: positions[21] });
+    states.complete(&key(), &checkpoint, Fence::NONE).await.unwrap();
+    let mut consumer = builder(&server, &states).limit(30).open().await.unwrap();
+    assert_eq!(some(&mut consumer, 30).await, [&texts[..1], &texts[21..50]].concat());
+    assert!(within("the end", consumer.next()).await.is_none());
 }

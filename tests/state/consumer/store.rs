@@ -91,6 +91,30 @@ async fn so_many_messages_are_stored_at_once() {
 }
 
 #[tokio::test]
+async fn what_so_many_messages_did_not_store_is_stored_when_the_store_is_back() {
+    let server = TestServer::start().await;
+    fill(&server, 0..25).await;
+    let states = Arc::new(Watched::new(&[]));
+    let begin = builder(&server, &states).commit_interval(Duration::from_secs(3600)).commit_messages(10);
+    let mut consumer = begin.open().await.unwrap();
+    let held = next(&mut consumer).await;
+    states.fail(true);
+    some(&mut consumer, 10).await;
+    until("an attempt", async || states.completes() > 0).await;
+    states.fail(false);
+    until("the checkpoint", async || states.get(&key()).await.unwrap().is_some()).await;
+    drop(held);
+}
+
+#[tokio::test]
+async fn no_messages_at_all_are_no_measure() {
+    let server = TestServer::start().await;
+    let states = Arc::new(Watched::new(&[]));
+    let error = builder(&server, &states).commit_messages(0).open().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Invalid);
+}
+
+#[tokio::test]
 async fn a_store_that_fails_is_asked_again_and_told_about_when_it_takes_too_long() {
     let server = TestServer::start().await;
     let texts = fill(&server, 0..9).await;

@@ -12,6 +12,10 @@ use crate::consumer::shared::Shared;
 use crate::scanner::Fetched;
 
 fn shared() -> Arc<Shared> {
+    shared_with(None)
+}
+
+fn shared_with(deliveries_max: Option<u32>) -> Arc<Shared> {
     let key = ConsumerKey::new(TopicName::default(), "reader").unwrap();
     let begin = Begin { checkpoint: None, next: Position::ZERO, gap: None, is_poison: false };
     let policy = CommitPolicy {
@@ -21,7 +25,7 @@ fn shared() -> Arc<Shared> {
         is_transactional: false,
     };
     let state = state(begin, Fence::NONE);
-    Arc::new(Shared::new(key, Arc::new(MemoryState::new()), policy, None, false, state))
+    Arc::new(Shared::new(key, Arc::new(MemoryState::new()), policy, deliveries_max, false, state))
 }
 
 fn batch(count: usize) -> Batch {
@@ -134,7 +138,7 @@ fn what_was_given_back_comes_again_in_time_and_once() {
     assert_eq!(tracker.next(), all[2].position());
     assert!(all[2].lot.bury(2) && !all[2].lot.bury(2) && tracker.is_at_work());
     assert_eq!(tracker.give_back(&all[2], now), None, "it is on its way to the dead letters");
-    tracker.let_go();
+    tracker.let_go(None);
     assert_eq!((tracker.open(), tracker.is_drained(), tracker.next()), (1, true, all[2].position()));
 }
 
@@ -147,6 +151,19 @@ fn how_much_is_settled_counts_messages_and_their_bytes() {
     assert!(ack(&all[2]));
     let body = u64::from(all[0].lot.last().delta);
     assert_eq!(tracker.settle(), Amount { messages: 4, bytes: body + u64::from(all[4].span.delta) });
+}
+
+#[test]
+fn what_is_skipped_after_its_last_return_is_not_kept_to_come_again() {
+    let shared = shared_with(Some(2));
+    let (_, all) = tracker(&[2]);
+    let again = Handed { returned: 1, ..all[1].clone() };
+    for (handed, comes_again) in [(&all[0], true), (&again, false)] {
+        shared.give_back(handed, Duration::from_secs(3600));
+        assert_eq!(shared.lock().tracker.again_at().is_some(), comes_again);
+        shared.lock().tracker.let_go(None);
+    }
+    assert!(all[1].lot.is_done(1));
 }
 
 proptest! {
