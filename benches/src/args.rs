@@ -11,6 +11,12 @@ pub enum Set {
     Read,
     /// Batches written, each answered when it is synced.
     Sync,
+    /// Messages of 100 bytes through a Writer and a Scanner, and through Redis Streams where that is installed.
+    Messages,
+    /// From a write to a following Scanner.
+    Latency,
+    /// What is resident when idle, and with 1,000 connections that write.
+    Memory,
 }
 
 /// Compares logd with the floor under the same loads.
@@ -25,6 +31,9 @@ pub struct Options {
     /// For how many milliseconds each time.
     #[arg(long, default_value_t = 1000)]
     pub millis: u64,
+    /// So many messages.
+    #[arg(long, default_value_t = 2_000_000)]
+    pub messages: u64,
     /// Only these numbers of connections.
     #[arg(long, value_delimiter = ',', default_values_t = [1, 4, 16])]
     pub connections: Vec<usize>,

@@ -4,6 +4,7 @@
 
 pub mod args;
 mod load;
+pub mod messages;
 mod process;
 
 pub use load::{Amount, Load, Work, fill};

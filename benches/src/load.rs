@@ -127,7 +127,7 @@ fn batch(topic: &TopicName, bytes: usize) -> io::Result<Batch> {
     builder.finish().ok_or_else(|| bad("too small a batch"))
 }
 
-fn histogram() -> io::Result<Histogram<u64>> {
+pub(crate) fn histogram() -> io::Result<Histogram<u64>> {
     Histogram::new_with_max(NANOS_MAX, 3).map_err(io::Error::other)
 }
 

@@ -10,6 +10,7 @@ use std::io::{self, Write};
 use std::time::Duration;
 
 use logd_benches::args::{Options, Set};
+use logd_benches::messages::{Redis, latency, through_logd};
 use logd_benches::{Amount, Load, Side, Usage, Work, fill};
 
 /// What is given to logd so that the largest batches fit.
@@ -28,11 +29,94 @@ struct Run {
 
 fn main() -> io::Result<()> {
     let options = Options::from_env();
-    let sets = [Set::Write, Set::Read, Set::Sync];
+    let sets = [Set::Write, Set::Read, Set::Sync, Set::Messages, Set::Latency, Set::Memory];
     for set in sets.into_iter().filter(|set| options.only.is_empty() || options.only.contains(set)) {
-        compare(&options, set)?;
+        match set {
+            Set::Write | Set::Read | Set::Sync => compare(&options, set)?,
+            Set::Messages => compare_messages(&options)?,
+            Set::Latency => print_latency(&options)?,
+            Set::Memory => print_memory(&options)?,
+        }
     }
     Ok(())
+}
+
+/// Prints how many messages a second go through, beside what the floor writes in the same round.
+fn compare_messages(options: &Options) -> io::Result<()> {
+    let runtime = tokio::runtime::Runtime::new()?;
+    let mut out = io::stdout();
+    writeln!(
+        out,
+        "\nMessages\n\n| round | logd written/s | logd read/s | floor, 1 connection, 64 KiB, MB/s | Redis written/s | Redis \
+         read/s | written, of Redis | read, of Redis |\n|---|---|---|---|---|---|---|---|"
+    )?;
+    let rate = |time: Duration| options.messages as f64 / time.as_secs_f64();
+    for round in 1..=options.rounds {
+        let logd = Side::logd(&BATCH_SIZE)?;
+        let times = runtime.block_on(through_logd(logd.address(), options.messages))?;
+        drop(logd);
+        let floor = run(options, Set::Write, "floor", 1, 1, 64 * 1024)?.amount.rate() / 1e6;
+        let count = usize::try_from(options.messages / 10).unwrap_or(usize::MAX);
+        let redis = Redis::start()?.map(|redis| redis.run(count)).transpose()?;
+        let of_redis = redis.map_or_else(
+            || "| not installed | | | |".to_owned(),
+            |redis| {
+                let (written, read) = (10.0 * redis.written.as_secs_f64(), 10.0 * redis.read.as_secs_f64());
+                let (w, r) = (written / times.written.as_secs_f64(), read / times.read.as_secs_f64());
+                let rate = |time: f64| options.messages as f64 / time;
+                format!("| {:.0} | {:.0} | **{w:.1}** | **{r:.1}** |", rate(written), rate(read))
+            },
+        );
+        writeln!(
+            out,
+            "| {round} | {:.0} | {:.0} | {floor:.0} {of_redis}",
+            rate(times.written),
+            rate(times.read)
+        )?;
+    }
+    Ok(())
+}
+
+/// Prints the time from a write to a following scanner.
+fn print_latency(options: &Options) -> io::Result<()> {
+    let runtime = tokio::runtime::Runtime::new()?;
+    let mut out = io::stdout();
+    writeln!(out, "\nLatency\n\n| round | p50 µs | p90 µs | p99 µs | most µs |\n|---|---|---|---|---|")?;
+    for round in 1..=options.rounds {
+        let logd = Side::logd(&[])?;
+        let latency = runtime.block_on(latency(logd.address(), options.messages.min(2000)))?;
+        let at = |quantile| latency.value_at_quantile(quantile) as f64 / 1e3;
+        writeln!(
+            out,
+            "| {round} | {:.0} | {:.0} | {:.0} | {:.0} |",
+            at(0.5),
+            at(0.9),
+            at(0.99),
+            latency.max() as f64 / 1e3
+        )?;
+    }
+    Ok(())
+}
+
+/// Prints what is resident.
+fn print_memory(options: &Options) -> io::Result<()> {
+    let mut out = io::stdout();
+    writeln!(out, "\nMemory\n\n| logd | resident MiB | most MiB |\n|---|---|---|")?;
+    let logd = Side::logd(&[])?;
+    let mib = |kib: u64| kib as f64 / 1024.0;
+    let idle = logd.usage()?;
+    writeln!(out, "| idle | {:.1} | {:.1} |", mib(idle.resident_kib), mib(idle.peak_kib))?;
+    let work = Work::Write { bytes: 16 * 1024 };
+    let time = Duration::from_millis(options.millis);
+    Load { work, connections: 1000, topics: 4, time }.run(logd.address())?;
+    let busy = logd.usage()?;
+    writeln!(
+        out,
+        "| 1,000 connections that write 16 KiB | {:.1} | {:.1} |",
+        mib(busy.resident_kib),
+        mib(busy.peak_kib)
+    )?;
+    logd.stop()
 }
 
 /// Prints the table of a set.

@@ -79,11 +79,14 @@ fn read_records(file: &dyn File, start: u64) -> io::Result<Vec<(u64, u64)>> {
     Ok(records)
 }
 
-fn encode(start: u64, place: u64, time: u64) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(RECORD_BYTES);
-    bytes.extend_from_slice(&place.to_le_bytes());
-    bytes.extend_from_slice(&time.to_le_bytes());
-    bytes.extend_from_slice(&crc(start, &bytes).to_le_bytes());
+fn encode(start: u64, place: u64, time: u64) -> [u8; RECORD_BYTES] {
+    let mut bytes = [0; RECORD_BYTES];
+    if let Some((numbers, sum)) = bytes.split_last_chunk_mut::<4>() {
+        let (first, second) = numbers.split_at_mut(8);
+        first.copy_from_slice(&place.to_le_bytes());
+        second.copy_from_slice(&time.to_le_bytes());
+        *sum = crc(start, numbers).to_le_bytes();
+    }
     bytes
 }
 
