@@ -80,7 +80,7 @@ const RULES: &[Rule] = &[
         good: ("server/src/disk/os.rs", "use std::fs::File;"),
     },
     Rule {
-        name: "a database is known to its one folder, and to examples",
+        name: "a database is known to its one folder, to examples and to benches",
         is_broken: |source| {
             let homes = [
                 ("rusqlite", "statehandlers/src/sqlite"),
@@ -91,6 +91,7 @@ const RULES: &[Rule] = &[
             // The crate that has the stores names their modules as it likes.
             let may = source.is_test()
                 || source.path.starts_with("examples/")
+                || source.path.starts_with("benches/")
                 || source.path == "statehandlers/src/lib.rs";
             !may && homes.iter().any(|(driver, home)| {
                 source.code.contains(&format!("{driver}::")) && !source.path.starts_with(home)
