@@ -60,9 +60,12 @@ async fn main() -> Result<(), Box<dyn Error>> {
         // Last of all, so that it fails if anything before has.
         let next = match state.complete_in(&tx, &consumer.token(), &last.checkpoint()).await {
             Ok(next) => next,
-            Err(error) if error.kind() == StateErrorKind::Fenced => {
+            // It was reset, or somebody else has taken over: then the stream ends.
+            Err(error) if matches!(error.kind(), StateErrorKind::Fenced | StateErrorKind::Stale { .. }) => {
+                eprintln!("{error}");
                 tx.rollback().await?;
-                return Err(format!("somebody else goes on: {error}").into());
+                consumer.resync().await?;
+                continue;
             }
             Err(error) => return Err(error.into()),
         };
@@ -95,6 +98,13 @@ async fn next_batch(consumer: &mut Consumer) -> Result<Vec<Received>, logd_clien
         match next {
             Some(Ok(delivery)) => batch.push(delivery),
             Some(Err(error)) if error.is_skippable() => eprintln!("{error}"),
+            // The checkpoint was reset: what is in hand is not to be counted.
+            Some(Err(error)) if !error.ends_stream() => {
+                eprintln!("{error}");
+                batch.clear();
+                end = None;
+                continue;
+            }
             Some(Err(error)) => return Err(error),
             None => break,
         }

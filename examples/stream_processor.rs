@@ -61,7 +61,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         match state.with_tx(&token, &checkpoint, move |tx| add(tx, &counts)).await {
             Ok(((), next)) => consumer.committed(&next),
             // It was not done, or it is not known: what is stored says, and what is not stored comes again.
-            Err(error) if error.is_retryable() => {
+            Err(error) if is_to_be_asked(&error) => {
                 eprintln!("{error}");
                 consumer.resync().await?;
             }
@@ -71,6 +71,12 @@ async fn main() -> Result<(), Box<dyn Error>> {
     }
     consumer.shutdown(Duration::ZERO).await?;
     Ok(())
+}
+
+/// Whether what is stored says how to go on: it is not known what was done, or the checkpoint was reset; if somebody else
+/// has taken over, the stream ends.
+fn is_to_be_asked(error: &StateError) -> bool {
+    error.is_retryable() || matches!(error.kind(), StateErrorKind::Fenced | StateErrorKind::Stale { .. })
 }
 
 /// Some messages, as many as come within a short time; none at the end. They are in hand until they are counted.
@@ -88,6 +94,13 @@ async fn next_batch(consumer: &mut Consumer) -> Result<Vec<Received>, logd_clien
         match next {
             Some(Ok(delivery)) => batch.push(delivery),
             Some(Err(error)) if error.is_skippable() => eprintln!("{error}"),
+            // The checkpoint was reset: what is in hand is not to be counted.
+            Some(Err(error)) if !error.ends_stream() => {
+                eprintln!("{error}");
+                batch.clear();
+                end = None;
+                continue;
+            }
             Some(Err(error)) => return Err(error),
             None => break,
         }

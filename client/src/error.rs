@@ -72,6 +72,7 @@ pub struct Error {
     kind: ErrorKind,
     text: Arc<str>,
     source: Option<Arc<dyn StdError + Send + Sync>>,
+    ends_stream: bool,
 }
 
 impl Error {
@@ -104,13 +105,24 @@ impl Error {
         )
     }
 
-    /// Whether a scanner that yielded this error goes on behind what is damaged or missing.
+    /// Whether a scanner or consumer that yielded this error goes on behind what is damaged or missing.
     pub const fn is_skippable(&self) -> bool {
-        matches!(self.kind, ErrorKind::Corrupt | ErrorKind::Gap { .. })
+        !self.ends_stream && matches!(self.kind, ErrorKind::Corrupt | ErrorKind::Gap { .. })
+    }
+
+    /// Whether the scanner or consumer that yielded this error has ended with it.
+    pub const fn ends_stream(&self) -> bool {
+        self.ends_stream
+    }
+
+    /// The stream ends with this error.
+    pub(crate) const fn ending(mut self) -> Self {
+        self.ends_stream = true;
+        self
     }
 
     pub(crate) fn new(kind: ErrorKind, text: impl Into<Arc<str>>) -> Self {
-        Self { kind, text: text.into(), source: None }
+        Self { kind, text: text.into(), source: None, ends_stream: false }
     }
 
     pub(crate) fn invalid(text: impl Into<Arc<str>>) -> Self {
@@ -123,12 +135,17 @@ impl Error {
         what: impl fmt::Display,
         source: impl StdError + Send + Sync + 'static,
     ) -> Self {
-        Self { kind, text: format!("{what}: {source}").into(), source: Some(Arc::new(source)) }
+        Self {
+            kind,
+            text: format!("{what}: {source}").into(),
+            source: Some(Arc::new(source)),
+            ends_stream: false,
+        }
     }
 
     /// An error that says what its cause says.
     pub(crate) fn told(kind: ErrorKind, source: impl StdError + Send + Sync + 'static) -> Self {
-        Self { kind, text: source.to_string().into(), source: Some(Arc::new(source)) }
+        Self { kind, text: source.to_string().into(), source: Some(Arc::new(source)), ends_stream: false }
     }
 
     /// A failed call of the operating system. The cause is told in the library's words, which are lower case, where
@@ -140,7 +157,7 @@ impl Error {
             known if known.to_string() == "uncategorized error" => format!("{what}: {source}"),
             known => format!("{what}: {known}"),
         };
-        Self { kind, text: text.into(), source: Some(Arc::new(source)) }
+        Self { kind, text: text.into(), source: Some(Arc::new(source)), ends_stream: false }
     }
 }
 

@@ -128,7 +128,7 @@ fn invalid(text: &str) -> StateError {
 
 #[cfg(not(all(feature = "file", feature = "sqlite", feature = "redis", feature = "postgres")))]
 fn missing(feature: &str) -> StateError {
-    let text = format!("the store is not compiled in: `logd-statehandlers` needs its feature `{feature}`");
+    let text = format!("the store is not compiled in: it needs the feature `{feature}` of `logd-client`");
     StateError::new(StateErrorKind::Unsupported, text)
 }
 

@@ -190,7 +190,10 @@ impl Beginning<'_> {
                     sleep(retry_in.clamp(Duration::from_millis(10), Duration::from_secs(1))).await;
                 }
                 Claim::Processing { owner, .. } => {
-                    let text = format!("`{owner}` has the lease of `{}`", self.key);
+                    let text = format!(
+                        "`{owner}` has the lease of `{}`; it can be waited for, or taken away by `log-cli state reset`",
+                        self.key
+                    );
                     return Err(Error::state(StateError::new(StateErrorKind::Fenced, text)));
                 }
             }
@@ -231,7 +234,7 @@ impl Beginning<'_> {
     fn gone(&self, error: Error) -> Result<Error, Error> {
         match self.when_gone {
             WhenGone::Jump => Ok(error),
-            WhenGone::Fail => Err(error),
+            WhenGone::Fail => Err(error.ending()),
         }
     }
 }

@@ -347,6 +347,7 @@ pub(super) fn state(begin: Begin, fence: Fence) -> State {
         has_failed: false,
         replaced: None,
         left: None,
+        checks: 0,
         is_closed: false,
         reload: None,
         jump: None,

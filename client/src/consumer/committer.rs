@@ -23,10 +23,12 @@ use crate::retry::Backoff;
 
 /// How long nothing must have been done, with nothing in hand, for a checkpoint to be stored before its time.
 const IDLE: Duration = Duration::from_millis(100);
+/// How often a consumer without a lease looks for a reset.
+const LOOK: Duration = Duration::from_secs(5);
 /// How often it is looked for something new at most.
 const INTERVAL_MIN: Duration = Duration::from_millis(10);
 /// How long one call of the store can take.
-const STORE_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const STORE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often the last checkpoint is tried to be stored.
 const FINISH_TRIES: u32 = 5;
 
@@ -49,6 +51,10 @@ pub(super) struct Committer {
     failing_since: Option<Instant>,
     /// What may be stored, and what is not known to be.
     attempted: Option<Checkpoint>,
+    /// Whether somebody waits until it is found out whether the fence holds.
+    is_awaited: bool,
+    /// When it was looked last whether a checkpoint without a lease was moved.
+    looked_at: Instant,
     /// How often a lease was asked for that may have been granted.
     starts_lost: u64,
     /// Before that a store that has failed is asked for nothing but to keep the lease.
@@ -94,6 +100,8 @@ impl Committer {
             renew_at,
             failing_since: None,
             attempted: None,
+            is_awaited: false,
+            looked_at: now,
             starts_lost: 0,
             retry_at: None,
             user_seen,
@@ -128,6 +136,7 @@ impl Committer {
 
     async fn work(&mut self) {
         if std::mem::take(&mut self.shared.lock().is_doubted) {
+            self.is_awaited = true;
             self.renew_at = Instant::now();
         }
         if self.is_fenced {
@@ -138,6 +147,8 @@ impl Committer {
         }
         if self.is_leased() && Instant::now() >= self.renew_at {
             self.renew().await;
+        } else if self.looks() && Instant::now() >= later(self.looked_at, LOOK) {
+            self.look().await;
         }
         if self.is_fenced || self.ended.is_some() || self.is_waiting() {
             return;
@@ -153,6 +164,24 @@ impl Committer {
     /// Whether the store has failed, and is not to be asked again yet.
     fn is_waiting(&self) -> bool {
         self.retry_at.is_some_and(|at| at > Instant::now())
+    }
+
+    /// Whether it is looked for a reset now and then: who has a lease is told.
+    fn looks(&self) -> bool {
+        !self.shared.policy.is_transactional && !self.is_leased()
+    }
+
+    /// Looks whether the checkpoint was put back. That it went on is noticed when the next one is stored.
+    async fn look(&mut self) {
+        self.looked_at = Instant::now();
+        let shared = Arc::clone(&self.shared);
+        // A store that fails is told of when something is to be stored.
+        let Ok(Some(stored)) = within(shared.handler.get(&shared.key)).await else { return };
+        let state = shared.lock();
+        if state.committed.as_ref().is_some_and(|committed| stored.next < committed.next) {
+            self.is_fenced = true;
+            self.must_reload = true;
+        }
     }
 
     /// Whether this consumer holds a lease.
@@ -201,7 +230,8 @@ impl Committer {
         let work = if is_jumping { Some(now) } else { self.commit_at().map(|at| at.min(now + IDLE)) };
         let work = work.map(|at| self.retry_at.map_or(at, |retry_at| at.max(retry_at)));
         let renew = self.is_leased().then_some(self.renew_at);
-        [work, renew].into_iter().flatten().min()
+        let look = self.looks().then(|| later(self.looked_at, LOOK));
+        [work, renew, look].into_iter().flatten().min()
     }
 
     /// What is to be stored; `None` if it is stored already.
@@ -269,6 +299,7 @@ impl Committer {
         match within(leases.renew(&shared.key, fence, self.hold.ttl)).await {
             Ok(()) => {
                 self.renew_at = later(Instant::now(), self.hold.ttl / 3);
+                self.is_found_out();
                 // Else what is stored next says whether the store is well.
                 if self.commit_at().is_none() && shared.lock().jump.is_none() {
                     self.is_well();
@@ -280,6 +311,14 @@ impl Committer {
                 self.failed(error);
                 false
             }
+        }
+    }
+
+    /// Whether the fence holds is known, and what follows from that is done.
+    fn is_found_out(&mut self) {
+        if std::mem::take(&mut self.is_awaited) {
+            self.shared.lock().checks += 1;
+            self.shared.news.notify_one();
         }
     }
 
@@ -307,6 +346,7 @@ impl Committer {
         self.is_fenced = false;
         self.shared.fail(Error::state(error.clone()));
         self.ended = Some(error);
+        self.is_found_out();
     }
 
     /// The store fails: it is asked again, and when that has gone on for too long the stream says so.
@@ -415,12 +455,14 @@ impl Committer {
             // Nobody has moved it: the lease had run out, or there was none.
             state.fence = fence;
             state.committed = checkpoint;
-            return;
+            drop(state);
+            return self.is_found_out();
         }
         state.jump = None;
         drop(state);
         info!(key = %self.shared.key, "the checkpoint was moved; reading begins anew there");
         self.shared.begin_anew(checkpoint, fence, self.start);
+        self.is_found_out();
     }
 
     /// Stores a last time, and gives the lease back.

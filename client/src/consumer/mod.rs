@@ -36,10 +36,10 @@ use logd_statehandlers::{
 };
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 pub use self::builder::ConsumerBuilder;
-use self::committer::within;
+use self::committer::{STORE_TIMEOUT, within};
 pub use self::policy::{DeadLetters, StartAt, WhenGone};
 pub use self::received::{DeliveryId, Nack, Received};
 pub use self::report::{Lag, Shutdown};
@@ -212,18 +212,45 @@ impl Consumer {
             return Err(Error::invalid("a consumer that is not transactional stores its checkpoints itself"));
         }
         let generation = self.shared.lock().generation;
+        self.find_out_whose().await;
         let stored = within(self.shared.handler.get(&self.shared.key)).await.map_err(Error::state)?;
         let mut state = self.shared.lock();
-        state.is_doubted = true;
-        self.shared.work.notify_one();
         if state.generation != generation {
-            // The checkpoint was moved meanwhile, and reading begins anew where it is.
+            // The checkpoint was moved, and reading begins anew where it is: that is told here.
+            state.replaced = None;
             return Ok(state.committed.as_ref().map(|committed| committed.next));
         }
         let position = stored.as_ref().map(|stored| stored.next);
         let fence = state.fence;
         drop(self.shared.reload(&mut state, stored, fence, self.origin));
         Ok(position)
+    }
+
+    /// Waits until the committer has found out whether the checkpoint is still this consumer's to move, as long as a call of
+    /// the store can take.
+    async fn find_out_whose(&self) {
+        let checks = {
+            let mut state = self.shared.lock();
+            state.is_doubted = true;
+            state.checks
+        };
+        self.shared.work.notify_one();
+        let found_out = async {
+            loop {
+                let mut news = pin!(self.shared.news.notified());
+                news.as_mut().enable();
+                let is_found_out = {
+                    let state = self.shared.lock();
+                    state.checks != checks || state.has_failed
+                };
+                if is_found_out {
+                    return;
+                }
+                news.await;
+            }
+        };
+        // Who does not know goes on with the old fence, which is refused where it does not hold.
+        let _ = timeout(STORE_TIMEOUT, found_out).await;
     }
 
     /// Takes no more messages, waits until what is in hand is done, for the time `deadline` at most, stores the last

@@ -94,7 +94,7 @@ impl Received {
         let mut checkpoint = Checkpoint::at(self.next());
         checkpoint.anchor = Some(self.handed.lot.anchor());
         checkpoint.user.clone_from(&self.shared().lock().user);
-        checkpoint
+        checkpoint.written_now()
     }
 
     /// The message is done. It cannot fail: the checkpoint is stored later, and until then the message can come again,

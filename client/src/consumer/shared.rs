@@ -42,6 +42,8 @@ pub(super) struct State {
     pub(super) replaced: Option<(Tracker, Position)>,
     /// How many messages were not done when it was looked for what is to be stored.
     pub(super) left: Option<usize>,
+    /// How often it was found out whether the fence holds.
+    pub(super) checks: u64,
     /// Whether nothing is stored any more.
     pub(super) is_closed: bool,
     /// Where the checkpoint is to be put, whatever it says: the topic is another one.
@@ -182,7 +184,7 @@ impl Shared {
 
     pub(super) fn fail_locked(&self, state: &mut State, error: Error) {
         if !state.has_failed {
-            state.failures.push_back(error);
+            state.failures.push_back(error.ending());
             state.has_failed = true;
         }
         self.tell();

@@ -313,7 +313,7 @@ impl Consumer {
     fn end_with(&mut self, state: &mut State, error: Error) -> Error {
         self.scanner = None;
         state.has_failed = true;
-        error
+        error.ending()
     }
 }
 

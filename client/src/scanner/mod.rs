@@ -319,7 +319,7 @@ impl Scanner {
             Some(Event::End) => self.ended = true,
             Some(Event::Failed(error)) => {
                 self.ended = true;
-                return Poll::Ready(Err(Some(error)));
+                return Poll::Ready(Err(Some(error.ending())));
             }
             None if self.ended => return Poll::Ready(Err(None)),
             None => match ready!(self.pieces.poll_recv(context)) {
@@ -327,7 +327,7 @@ impl Scanner {
                 None => {
                     self.ended = true;
                     let text = "the scanner's runtime ended before the scanner did";
-                    return Poll::Ready(Err(Some(Error::new(ErrorKind::Closed, text))));
+                    return Poll::Ready(Err(Some(Error::new(ErrorKind::Closed, text).ending())));
                 }
             },
         }

@@ -222,7 +222,10 @@ pub(super) fn complete_in(
         0 => {
             // What cannot be read is told as such.
             read_with(transaction, shared, key, || what(key), row::record)?;
-            let text = format!("{}: it is not what the token expects, so somebody else goes on", what(key));
+            let text = format!(
+                "{}: it is not what the token expects: it was reset, or somebody else has taken over",
+                what(key)
+            );
             Err(StateError::new(StateErrorKind::Fenced, text))
         }
         _ => Ok(token.advanced(checkpoint.next)),

@@ -12,6 +12,7 @@ use logd_client::{
 };
 use logd_server::Config;
 
+use super::gone::{make_anew, other};
 use super::life::{all, builder, fill, key, next, positions, some, text, until, write};
 use crate::in_process::{TestServer, within};
 
@@ -358,4 +359,64 @@ async fn what_is_done_ahead_does_not_count_for_the_limit() {
     let mut consumer = builder(&server, &states).limit(30).open().await.unwrap();
     assert_eq!(some(&mut consumer, 30).await, [&texts[..1], &texts[21..50]].concat());
     assert!(within("the end", consumer.next()).await.is_none());
+}
+
+#[tokio::test]
+async fn a_reset_is_noticed_by_an_idle_consumer_without_a_lease() {
+    let server = TestServer::start().await;
+    let texts = fill(&server, 0..5).await;
+    let states = Arc::new(MemoryState::new());
+    let mut consumer = builder(&server, &states).open().await.unwrap();
+    assert_eq!(some(&mut consumer, 5).await, texts);
+    until("the checkpoint", async || consumer.lag().await.unwrap().committed.is_some()).await;
+    states.reset(&key(), &Checkpoint::default()).await.unwrap();
+    assert_eq!(some(&mut consumer, 5).await, texts);
+}
+
+#[tokio::test]
+async fn resync_goes_on_where_a_reset_has_put_it() {
+    let server = TestServer::start().await;
+    let texts = fill(&server, 0..20).await;
+    let transactions = Transactions::new().await;
+    let begin = builder(&server, &transactions.states).transactional().exclusive(Duration::from_secs(60));
+    let mut consumer = begin.open().await.unwrap();
+    for _ in 0..3 {
+        let first = next(&mut consumer).await;
+        assert_eq!(text(&first), texts[0]);
+        transactions.store(&mut consumer, &first).await.unwrap();
+        let second = next(&mut consumer).await;
+        transactions.reset(&Checkpoint::default()).await;
+        transactions.store(&mut consumer, &second).await.unwrap_err();
+        assert_eq!(within("the resync", consumer.resync()).await.unwrap(), Some(Position::ZERO));
+    }
+    consumer.shutdown(Duration::ZERO).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_stream_that_ends_says_so() {
+    let mut server = TestServer::start().await;
+    fill(&server, 0..60).await;
+    let states = Arc::new(MemoryState::new());
+    let mut consumer = builder(&server, &states).open().await.unwrap();
+    some(&mut consumer, 60).await;
+    make_anew(&mut server, other(10)).await;
+    let told = error(&mut consumer).await;
+    assert!(told.ends_stream() && !told.is_skippable(), "{told}");
+    consumer.shutdown(Duration::ZERO).await.unwrap();
+    let failed = builder(&server, &states).open().await.unwrap_err();
+    assert!(failed.ends_stream() && !failed.is_skippable(), "{failed}");
+
+    states.reset(&key(), &Checkpoint::default()).await.unwrap();
+    let consumer = builder(&server, &states).open().await.unwrap();
+    let (read, mut all_read) = tokio::sync::mpsc::unbounded_channel();
+    let work = tokio::spawn(consumer.for_each_concurrent(2, move |message| {
+        let read = read.clone();
+        async move { read.send(message).map_err(|error| error.to_string()) }
+    }));
+    for _ in 0..10 {
+        within("a message", all_read.recv()).await.unwrap();
+    }
+    make_anew(&mut server, Vec::new()).await;
+    let ended = within("the end", work).await.unwrap().unwrap_err();
+    assert!(matches!(ended.kind(), ErrorKind::Gap { .. }), "{ended}");
 }
