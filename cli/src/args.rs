@@ -13,6 +13,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use logd_client::limits::{BATCH_BYTES_MAX, BATCH_BYTES_MIN};
 use logd_client::{ClientConfig, Position, RetryPolicy, TopicName};
 
+use self::bench::Bench;
 use self::state::State;
 use crate::exit::{self, Exit};
 use crate::output::say;
@@ -20,6 +21,7 @@ use crate::when::When;
 
 pub(crate) use clap_complete::Shell;
 
+pub(crate) mod bench;
 pub(crate) mod state;
 
 /// Write messages to logd, read them back, and look at its topics.
@@ -58,6 +60,9 @@ pub(crate) enum Command {
     /// server's topics.
     #[command(after_help = exit::help())]
     State(State),
+    /// Measure how fast the server takes batches and hands them out. Makes topics of its own, which stay.
+    #[command(after_help = bench::help())]
+    Bench(Bench),
     /// Print the version of log-cli.
     Version,
     /// Print a script that completes log-cli's arguments in a shell.

@@ -6,6 +6,7 @@
 //! noticed even while a pipe is full or empty.
 
 mod args;
+mod bench;
 mod completions;
 mod config;
 mod connect;
@@ -61,14 +62,18 @@ fn execute(cli: Cli) -> Result<Exit, Failure> {
     if cli.common.verbose {
         trace();
     }
-    let runtime = runtime().map_err(|error| Failure::failed(format!("cannot start: {error}")))?;
+    let runtime = runtime(&cli.command).map_err(|error| Failure::failed(format!("cannot start: {error}")))?;
     let result = runtime.block_on(dispatch(cli));
     // A name that is still being looked up must not delay the end.
     runtime.shutdown_background();
     result
 }
 
-fn runtime() -> io::Result<Runtime> {
+fn runtime(command: &Command) -> io::Result<Runtime> {
+    if let Command::Bench(_) = command {
+        // One thread would be the limit of what can be measured.
+        return Builder::new_multi_thread().enable_all().build();
+    }
     Builder::new_current_thread().enable_all().event_interval(STEPS_BETWEEN_EVENTS).build()
 }
 
@@ -94,6 +99,7 @@ async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::Ping => signals.unless(ping::run(&common)).await,
         Command::Spool(args) => spool::run(&common, args.command, &mut signals).await,
         Command::State(args) => signals.unless(state::run(&common, args.command)).await,
+        Command::Bench(args) => bench::run(&common, &args, &mut signals).await,
         Command::Version => signals.unless(version::run()).await,
         Command::Completions(args) => signals.unless(completions::run(args.shell)).await,
     }

@@ -1,6 +1,7 @@
 //! The `log-cli` binary against a real server, and against scripted ones that fail.
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "what is not as a test needs it fails the test")]
 
+mod bench;
 mod commands;
 mod failures;
 mod round_trips;
