@@ -92,7 +92,7 @@ pub(crate) struct Common {
     /// The most bytes of a batch that `write` makes, as `65536` or `64KiB`. A server that takes less is given less.
     #[arg(long, global = true, default_value = "64KiB", value_parser = batch_bytes, value_name = "BYTES")]
     pub(crate) batch_size: usize,
-    /// How long `write` waits for more lines before it sends a batch that is not full. `0s` sends what is at hand.
+    /// How long `write` waits for more lines before it sends a batch that is not full, and `bench` for more messages. `0s` sends what is at hand.
     #[arg(long, global = true, default_value = "10ms", value_parser = interval, value_name = "TIME")]
     pub(crate) wait_interval: Duration,
     /// Print at the end, on standard error, how many messages, batches and bytes were written or read. The bytes are

@@ -44,20 +44,18 @@ pub(crate) struct Bench {
 
 /// What the help says behind the options.
 pub(crate) fn help() -> String {
-    format!(
-        "\
-What is measured: with each request one batch is appended, or read and checked. Batches are filled with messages of
-100 bytes. A reader begins at the oldest batch, and again there at the end. The latency is that of a request; with
-`--messages`, from the writing of one message to its acknowledgement, and how long a scanner had to wait for more.
-
-The client takes part of the machine: on the server's own, the figures are those of both. What is written can lie in
-memory: whether the server syncs before it answers is its own setting, `logd --flush-batches 1`, which it does not tell.
-
-The first request that fails ends the measurement; what was measured is printed all the same.
-
-{}",
-        crate::exit::help()
-    )
+    [
+        "What is measured: with each request one batch is appended, or read and checked. Batches are filled with \
+         messages of 100 bytes. A reader begins at the oldest batch, and again there at the end. The latency is that of \
+         a request; with `--messages`, from the writing of one message to its acknowledgement, and how long a scanner \
+         had to wait for more.",
+        "The client takes part of the machine: where the server is on the same one, both share it. What is written can \
+         lie in memory: whether the server syncs before it answers is its own setting, `logd --flush-batches 1`, which \
+         it does not tell.",
+        "The first request that fails ends the measurement; what was measured is printed all the same.",
+        &crate::exit::help(),
+    ]
+    .join("\n\n")
 }
 
 fn connections(text: &str) -> Result<usize, String> {

@@ -10,10 +10,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use futures::FutureExt;
-use logd_client::{ClientConfig, Error, Receipt, Scanner, TopicName, WhenFailed, WriteError, Writer};
+use logd_client::{Error, Receipt, Scanner, TopicName, WhenFailed, WriteError, Writer};
 
 use super::batches::Part;
 use super::failure;
+use super::plan::Plan;
 use super::tally::Tally;
 use crate::exit::Failure;
 
@@ -30,14 +31,15 @@ pub(super) struct Counted {
 }
 
 impl Counted {
-    pub(super) fn open(config: ClientConfig, topic: TopicName, batch_bytes: usize) -> Result<Self, Error> {
+    pub(super) fn open(plan: &Plan, topic: TopicName) -> Result<Self, Error> {
         let batches = Arc::new(AtomicU64::new(0));
         let counter = Arc::clone(&batches);
-        let writer = Writer::builder(config)
+        let writer = Writer::builder(plan.config.clone())
             .topic(topic)
-            .batch_bytes(batch_bytes)
+            .batch_bytes(plan.batch_bytes)
+            .wait_interval(plan.wait_interval)
             .in_flight(IN_FLIGHT)
-            .buffer_bytes(batch_bytes.saturating_mul(BUFFERED_BATCHES))
+            .buffer_bytes(plan.batch_bytes.saturating_mul(BUFFERED_BATCHES))
             .budget(Duration::MAX)
             .when_failed(WhenFailed::Halt)
             .state_pusher(move |_: &Receipt| {

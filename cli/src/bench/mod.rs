@@ -170,7 +170,7 @@ async fn connect(plan: &Plan, work: Work) -> Result<Vec<Load>, Failure> {
     if let Some(message_bytes) = plan.message_bytes {
         return (plan.topics.iter().cycle().take(plan.connections))
             .map(|topic| match work {
-                Work::Write => Counted::open(plan.config.clone(), topic.clone(), plan.batch_bytes)
+                Work::Write => Counted::open(plan, topic.clone())
                     .map(|counted| Load::WriteMessages(counted, vec![b'x'; message_bytes])),
                 Work::Read => {
                     Scanner::builder(plan.config.clone()).topic(topic.clone()).open().map(Load::ReadMessages)

@@ -42,6 +42,8 @@ pub(super) struct Plan {
     pub(super) batch_bytes: usize,
     /// Small messages of so many bytes, instead of whole batches.
     pub(super) message_bytes: Option<usize>,
+    /// How long a batch of messages that is not full waits for more.
+    pub(super) wait_interval: Duration,
     writes: bool,
     reads: bool,
 }
@@ -76,6 +78,7 @@ impl Plan {
             duration: args.duration,
             batch_bytes: args.size,
             message_bytes: args.messages,
+            wait_interval: common.wait_interval,
             writes: !args.only_read,
             reads: !args.only_write,
         };

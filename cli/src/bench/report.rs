@@ -44,7 +44,7 @@ impl Report {
     pub(super) fn add(&mut self, work: Work, mut tally: Tally) {
         if let Some(failure) = tally.failure.take() {
             self.fail(failure.and(format_args!(
-                "; `{}` requests had succeeded in the phase `{}`",
+                "; `{}` batches had succeeded in the phase `{}`",
                 tally.batches,
                 work.name()
             )));

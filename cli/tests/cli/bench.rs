@@ -12,7 +12,10 @@ use crate::support::{Finished, Script, TestServer, command, run, scripted, wait_
 const SHORT: &str = "200ms";
 
 fn bench(server: &TestServer, arguments: &[&str]) -> Value {
-    let arguments = [&["bench", "--json", "--duration", SHORT], arguments].concat();
+    let arguments = [&["bench", "--json"], arguments].concat();
+    let duration = ["--duration", SHORT];
+    let is_given = arguments.contains(&"--duration");
+    let arguments = if is_given { arguments } else { [&arguments[..], &duration].concat() };
     serde_json::from_slice(&server.done(&arguments, b"")).unwrap()
 }
 
@@ -230,7 +233,7 @@ fn lost_connection_ends_the_measurement_and_is_counted() {
 
 #[test]
 fn refused_topic_ends_the_measurement_on_every_connection() {
-    let server = TestServer::start_with(|config| config.topics_max = 2);
+    let server = TestServer::start_with(|config| config.topics = 2);
     let arguments = ["bench", "--json", "--conns", "4", "--topics", "2", "--duration", "10m"];
     let finished = server.cli(&arguments, b"");
     let line = finished.failed_with(Exit::Refused);
