@@ -58,7 +58,7 @@ impl Plan {
             )));
         }
         let topics = (0..args.topics)
-            .map(|number| TopicName::new(&format!("{}{number}", args.topic_prefix)))
+            .map(|number| TopicName::new(format!("{}{number}", args.topic_prefix)))
             .collect::<Result<Vec<_>, _>>()
             .map_err(|error| usage(format!("`--topic-prefix` is `{}`: {error}", args.topic_prefix)))?;
         // A buffer that grows can have room for twice of what it holds.
