@@ -24,7 +24,7 @@ fn json(finished: &Finished) -> Value {
 }
 
 fn count(phase: &Value, name: &str) -> u64 {
-    phase[name].as_u64().unwrap_or_else(|| panic!("`{name}` is no number in {phase}"))
+    phase[name].as_u64().expect("the field is a number")
 }
 
 /// Next offset and batches of a topic.
