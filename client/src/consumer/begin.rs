@@ -208,6 +208,7 @@ impl Beginning<'_> {
                 self.is_exclusive = true;
                 Ok(false)
             }
+            Err(error) if matches!(error.kind(), StateErrorKind::Stale { .. }) => Ok(false),
             stored => stored.map(|_| true).map_err(Error::state),
         }
     }

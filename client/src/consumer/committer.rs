@@ -347,34 +347,38 @@ impl Committer {
         }
     }
 
-    /// Stores a last time, and gives the lease back.
+    /// Stores a last time, and gives the lease back, also where nothing could be stored.
     async fn finish(&mut self, is_clean: bool) -> Result<(), StateError> {
-        let is_transactional = self.shared.policy.is_transactional;
+        let finished = self.store_last(is_clean).await;
+        let fence = self.shared.lock().fence;
+        let shared = Arc::clone(&self.shared);
+        if finished.as_ref().is_err_and(|error| error.kind() != StateErrorKind::Fenced)
+            && let Some(leases) = shared.handler.leases().filter(|_| !fence.is_none())
+            && let Err(error) = within(leases.release(&shared.key, fence, None)).await
+        {
+            warn!(key = %shared.key, %error, "the lease could not be given back; it runs out");
+        }
+        finished
+    }
+
+    async fn store_last(&mut self, is_clean: bool) -> Result<(), StateError> {
         let shared = Arc::clone(&self.shared);
         let mut tries = 0;
         loop {
+            tries += 1;
             if self.is_fenced {
                 self.ask_again().await;
             }
             if let Some(error) = self.ended.take() {
                 return Err(error);
             }
-            let last = if is_transactional { None } else { self.latest(is_clean) };
-            let fence = shared.lock().fence;
-            tries += 1;
-            let done = match (shared.handler.leases().filter(|_| !fence.is_none()), &last) {
-                (Some(leases), last) => within(leases.release(&shared.key, fence, last.as_ref())).await,
-                (None, Some(last)) => {
-                    within(shared.handler.complete(&shared.key, last, fence)).await.map(|_| ())
-                }
-                (None, None) => Ok(()),
+            let stored = if self.is_fenced {
+                let text = format!("it is not known who has moved the checkpoint of `{}`", shared.key);
+                Err(StateError::new(StateErrorKind::Unavailable, text))
+            } else {
+                self.store_and_release(is_clean).await
             };
-            let Err(error) = done else {
-                if let Some(last) = last {
-                    shared.lock().committed = Some(last);
-                }
-                return Ok(());
-            };
+            let Err(error) = stored else { return Ok(()) };
             shared.lock().unstored_since.get_or_insert_with(Instant::now);
             if tries == FINISH_TRIES {
                 return Err(error);
@@ -387,6 +391,23 @@ impl Committer {
                 return Err(error);
             }
         }
+    }
+
+    async fn store_and_release(&mut self, is_clean: bool) -> Result<(), StateError> {
+        let shared = Arc::clone(&self.shared);
+        let last = if shared.policy.is_transactional { None } else { self.latest(is_clean) };
+        let fence = shared.lock().fence;
+        match (shared.handler.leases().filter(|_| !fence.is_none()), &last) {
+            (Some(leases), last) => within(leases.release(&shared.key, fence, last.as_ref())).await?,
+            (None, Some(last)) => {
+                within(shared.handler.complete(&shared.key, last, fence)).await.map(|_| ())?;
+            }
+            (None, None) => {}
+        }
+        if let Some(last) = last {
+            shared.lock().committed = Some(last);
+        }
+        Ok(())
     }
 }
 

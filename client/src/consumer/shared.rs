@@ -161,8 +161,9 @@ impl Shared {
 
     pub(super) fn bury_locked(&self, state: &mut State, handed: Handed) {
         if !self.has_dead_letters {
-            tracing::warn!(key = %self.key, position = %handed.position(), "a message was skipped");
-            handed.lot.settle(handed.span.index);
+            if handed.lot.settle(handed.span.index) {
+                tracing::warn!(key = %self.key, position = %handed.position(), "a message was skipped");
+            }
             self.tell();
         } else if handed.lot.bury(handed.span.index) {
             state.dead.push_back(handed);

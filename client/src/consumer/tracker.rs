@@ -95,6 +95,9 @@ impl Tracker {
     /// Passes over a stretch without messages, up to `next`.
     pub(super) fn pass(&mut self, next: Position) {
         self.has_begun = true;
+        if next <= self.taken() {
+            return;
+        }
         self.row.push_back(Stretch::Gap(next));
         self.settle();
     }
@@ -194,7 +197,13 @@ impl Tracker {
     }
 
     fn count(&self, is_so: impl Fn(&Lot, u32) -> bool) -> usize {
-        self.lots().map(|lot| (0..lot.handed().index).filter(|index| is_so(lot, *index)).count()).sum()
+        // Before the front, everything is done.
+        let from = |number| self.front.filter(|_| number == 0).map_or(0, |front| front.index);
+        let lots = self.lots().enumerate();
+        lots.map(|(number, lot)| {
+            (from(number)..lot.handed().index).filter(|index| is_so(lot, *index)).count()
+        })
+        .sum()
     }
 
     fn lots(&self) -> impl Iterator<Item = &Arc<Lot>> {
@@ -214,9 +223,10 @@ impl Tracker {
 
     /// Everything before `next` that was handed out is done.
     pub(super) fn settle_before(&self, next: Position) {
-        for lot in self.lots() {
+        for (number, lot) in self.lots().enumerate() {
             let handed = lot.handed();
-            let mut mark = lot.first();
+            // Before the front, everything is done.
+            let mut mark = self.front.filter(|_| number == 0).unwrap_or_else(|| lot.first());
             while mark.index < handed.index
                 && let Some(span) = lot.span(mark)
             {

@@ -183,7 +183,10 @@ impl Store {
             self.change(key, Folders::Expect, |record, existed| record.release(key, fence, last, existed));
         let is_free = match &result {
             Ok(()) => true,
-            Err(error) => matches!(error.kind(), StateErrorKind::Stale { .. }),
+            Err(error) if error.kind() == StateErrorKind::Fenced => false,
+            // Who has nothing more to store is done with the lease, whether the record can say so or not: whoever comes next
+            // finds the lock free.
+            Err(error) => last.is_none() || matches!(error.kind(), StateErrorKind::Stale { .. }),
         };
         let mut leases = self.leases();
         if is_free && leases.held.get(key).is_some_and(|held| held.fence == fence) {

@@ -79,7 +79,9 @@ impl Committer {
                 self.end(StateError::new(StateErrorKind::Fenced, text));
             }
             Err(error) if is_passing(&error) => {
-                self.starts_lost += 1;
+                if error.kind() == StateErrorKind::Ambiguous {
+                    self.starts_lost += 1;
+                }
                 self.wait_for_store(error);
             }
             Err(error) => self.end(error),
@@ -106,15 +108,19 @@ impl Committer {
         let is_ours = if state.fence.is_none() {
             state.committed == checkpoint || (attempted.is_some() && attempted == checkpoint)
         } else {
-            // With a grant to another reader in between, or a reset, which can be to the same place, the epochs do not
-            // follow each other. A grant of which the answer was lost is this reader's own.
-            let grants = fence.epoch.saturating_sub(state.fence.epoch);
             let next =
                 |checkpoint: &Option<Checkpoint>| checkpoint.as_ref().map(|checkpoint| checkpoint.next);
             let stored = next(&checkpoint);
-            let is_known =
-                stored == next(&state.committed) || (attempted.is_some() && stored == next(&attempted));
-            is_known && (1..=starts_lost.saturating_add(1)).contains(&grants)
+            let was_attempted = attempted.is_some();
+            // With a grant to another reader in between, or a reset, which can be to the same place, the epochs do not
+            // follow each other. A grant of which the answer was lost can be this reader's own: then all must be the same.
+            match fence.epoch.saturating_sub(state.fence.epoch) {
+                1 => stored == next(&state.committed) || (was_attempted && stored == next(&attempted)),
+                grants if grants <= starts_lost.saturating_add(1) && !self.shared.policy.is_transactional => {
+                    checkpoint == state.committed || (was_attempted && checkpoint == attempted)
+                }
+                _ => false,
+            }
         };
         if !must_reload && is_ours {
             // Nobody has moved it: the lease had run out, or there was none.

@@ -96,6 +96,16 @@ fn the_checkpoint_moves_over_the_done_ones_at_the_front_only() {
 }
 
 #[test]
+fn a_gap_of_no_length_is_none() {
+    let (mut tracker, all) = tracker(&[3]);
+    assert!(ack(&all[2]));
+    tracker.pass(tracker.taken());
+    let checkpoint = tracker.checkpoint(&[]);
+    assert_eq!(checkpoint.done, [Done { from: all[2].position(), to: all[2].next() }]);
+    assert!(checkpoint.encode().is_ok());
+}
+
+#[test]
 fn what_is_not_handed_out_is_never_passed() {
     let (mut tracker, _) = tracker(&[]);
     let (_, others) = self::tracker(&[4]);
