@@ -1,89 +1,109 @@
 //! The loads: a blocking thread for each connection, one request outstanding, the time of each taken.
+//!
+//! What is sent is made before the clock starts. A load ends after its time or its bytes, whichever comes first, on all
+//! connections alike. An answer that is not understood, or not right, ends the whole run.
 
-use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::io;
+use std::net::SocketAddr;
 use std::sync::Barrier;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::ScopedJoinHandle;
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
-use logd_protocol::{Batch, BatchBuilder, Decoded, Messages, TopicName, decode_batch};
+use logd_protocol::{Batch, BatchBuilder, TopicName};
+
+use crate::connection::{Connection, bad};
 
 /// The messages that the batches are made of, in bytes.
-const MESSAGE_BYTES: usize = 100;
-/// The largest time that is told apart, in nanoseconds: a minute.
+pub(crate) const MESSAGE_BYTES: usize = 100;
+/// A message in a body: `MSG 100`, the message, and a line end behind each.
+pub(crate) const FRAMED_BYTES: usize = MESSAGE_BYTES + 11;
+/// Longer times are counted as this: a minute, in nanoseconds.
 const NANOS_MAX: u64 = 60_000_000_000;
 
 /// What is done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Work {
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Work {
     /// Batches of about so many bytes are written.
-    Write {
-        /// The bytes.
-        bytes: usize,
-    },
+    Write { bytes: usize },
     /// Batches are read, about so many bytes of them with each request, their checksums computed, and their messages
     /// walked.
-    Read {
-        /// The bytes.
-        bytes: usize,
-    },
+    Read { bytes: usize },
 }
 
 /// A load on a server.
 #[derive(Debug, Clone, Copy)]
-pub struct Load {
-    /// What is done.
-    pub work: Work,
-    /// On so many connections.
-    pub connections: usize,
-    /// Over which so many topics are spread.
-    pub topics: usize,
-    /// For so long.
-    pub time: Duration,
+pub(crate) struct Load {
+    pub(crate) work: Work,
+    pub(crate) connections: usize,
+    /// Where there are fewer than connections, each connection has one of them; else it has its share, in turn.
+    pub(crate) topics: usize,
+    /// For so long at most.
+    pub(crate) time: Duration,
+    /// So many bytes at most, and what is under way on the other connections then.
+    pub(crate) bytes_max: u64,
 }
 
 /// What was done.
 #[derive(Debug, Clone)]
-pub struct Amount {
+pub(crate) struct Amount {
     /// How many requests were answered.
-    pub requests: u64,
+    pub(crate) requests: u64,
     /// The bytes of the batches.
-    pub bytes: u64,
+    pub(crate) bytes: u64,
     /// From the first request to the last answer.
-    pub time: Duration,
+    pub(crate) time: Duration,
     /// The time of each request, in nanoseconds.
-    pub latency: Histogram<u64>,
+    pub(crate) latency: Histogram<u64>,
 }
 
 impl Amount {
+    fn none() -> io::Result<Self> {
+        Ok(Self { requests: 0, bytes: 0, time: Duration::ZERO, latency: histogram()? })
+    }
+
     /// Bytes in a second.
-    pub fn rate(&self) -> f64 {
+    pub(crate) fn rate(&self) -> f64 {
         self.bytes as f64 / self.time.as_secs_f64()
+    }
+
+    /// The time that so much of the requests took at most, in microseconds.
+    pub(crate) fn micros(&self, quantile: f64) -> f64 {
+        self.latency.value_at_quantile(quantile) as f64 / 1000.0
+    }
+
+    /// A request that began `since` is answered, now.
+    fn note(&mut self, since: Instant, bytes: u64) -> Instant {
+        let now = Instant::now();
+        self.requests += 1;
+        self.bytes += bytes;
+        self.latency.saturating_record(nanos(now.duration_since(since)));
+        now
     }
 }
 
 impl Load {
     /// Runs the load. Reading needs topics that were [filled](fill).
-    ///
-    /// # Errors
-    /// Those of the connections; [`io::ErrorKind::InvalidData`] for an answer that is not understood.
-    pub fn run(&self, server: SocketAddr) -> io::Result<Amount> {
+    pub(crate) fn run(&self, server: SocketAddr) -> io::Result<Amount> {
         let barrier = Barrier::new(self.connections);
+        let bytes = AtomicU64::new(0);
         let done = std::thread::scope(|scope| {
             let threads: Vec<_> = (0..self.connections)
                 .map(|number| {
-                    let barrier = &barrier;
+                    let (barrier, bytes) = (&barrier, &bytes);
                     scope.spawn(move || {
-                        let connection = Connection::new(server, topic(number % self.topics)?);
+                        let ready = Requests::new(self, number)
+                            .and_then(|requests| Ok((requests, Connection::new(server)?, Amount::none()?)));
                         barrier.wait();
-                        connection?.run(self)
+                        let (requests, connection, amount) = ready?;
+                        self.carry_out(requests, connection, amount, bytes)
                     })
                 })
                 .collect();
             threads.into_iter().map(ScopedJoinHandle::join).collect::<Vec<_>>()
         });
-        let mut sum = Amount { requests: 0, bytes: 0, time: Duration::ZERO, latency: histogram()? };
+        let mut sum = Amount::none()?;
         for amount in done {
             let amount = amount.map_err(|_| io::Error::other("a connection's thread has panicked"))??;
             sum.requests += amount.requests;
@@ -93,185 +113,181 @@ impl Load {
         }
         Ok(sum)
     }
+
+    fn carry_out(
+        &self,
+        mut requests: Requests,
+        mut connection: Connection,
+        mut amount: Amount,
+        all_bytes: &AtomicU64,
+    ) -> io::Result<Amount> {
+        let begin = Instant::now();
+        let mut last = begin;
+        while last.duration_since(begin) < self.time && all_bytes.load(Ordering::Relaxed) < self.bytes_max {
+            let bytes = requests.next(&mut connection)?;
+            all_bytes.fetch_add(bytes, Ordering::Relaxed);
+            last = amount.note(last, bytes);
+        }
+        amount.time = last.duration_since(begin);
+        Ok(amount)
+    }
 }
 
-/// Writes so many bytes of batches to each topic, for reading.
-///
-/// # Errors
-/// As [`Load::run`].
-pub fn fill(server: SocketAddr, topics: usize, bytes: u64, batch_bytes: usize) -> io::Result<()> {
+/// What a connection asks for, in turn.
+enum Requests {
+    /// A batch for each topic.
+    Write { batches: Vec<Batch>, next: usize },
+    /// Each topic, and what is read of it next.
+    Read { topics: Vec<(TopicName, u64)>, next: usize, messages: usize },
+}
+
+impl Requests {
+    fn new(load: &Load, number: usize) -> io::Result<Self> {
+        let numbers = (number % load.topics..load.topics).step_by(load.connections);
+        let topics = numbers.map(topic).collect::<io::Result<Vec<_>>>()?;
+        match load.work {
+            Work::Write { bytes } => {
+                let batches = topics.iter().map(|topic| batch(topic, bytes)).collect::<io::Result<_>>()?;
+                Ok(Self::Write { batches, next: 0 })
+            }
+            Work::Read { bytes } => Ok(Self::Read {
+                topics: topics.into_iter().map(|topic| (topic, 0)).collect(),
+                next: 0,
+                messages: bytes.div_ceil(FRAMED_BYTES),
+            }),
+        }
+    }
+
+    /// Carries the next one out; the bytes of its batches.
+    fn next(&mut self, connection: &mut Connection) -> io::Result<u64> {
+        match self {
+            Self::Write { batches, next } => {
+                let batch = batches.get(*next % batches.len()).ok_or_else(|| bad("no topic"))?;
+                *next += 1;
+                connection.write(batch)?;
+                Ok(batch.bytes().len() as u64)
+            }
+            Self::Read { topics, next, messages } => {
+                let count = topics.len();
+                let (topic, offset) = topics.get_mut(*next % count).ok_or_else(|| bad("no topic"))?;
+                *next += 1;
+                let bytes = match connection.read(topic, *offset, *messages)? {
+                    Some(bytes) => bytes,
+                    // Behind the last batch of a topic comes the first again.
+                    None => {
+                        *offset = 0;
+                        connection.read(topic, 0, *messages)?.ok_or_else(|| bad("a topic is empty"))?
+                    }
+                };
+                *offset += bytes;
+                Ok(bytes)
+            }
+        }
+    }
+}
+
+/// Writes so many bytes of batches to each topic, at least one batch.
+pub(crate) fn fill(server: SocketAddr, topics: usize, bytes: u64, batch_bytes: usize) -> io::Result<()> {
+    let mut connection = Connection::new(server)?;
     for number in 0..topics {
-        let mut connection = Connection::new(server, topic(number)?)?;
-        let batch = batch(&connection.topic, batch_bytes)?;
+        let batch = batch(&topic(number)?, batch_bytes)?;
         let mut written = 0;
-        while written < bytes {
-            written += connection.write(&batch)?;
+        while written < bytes.max(1) {
+            connection.write(&batch)?;
+            written += batch.bytes().len() as u64;
         }
     }
     Ok(())
 }
 
-fn topic(number: usize) -> io::Result<TopicName> {
+/// Reads the newest batch of one topic again and again, while so many connections write to it at full speed. What comes
+/// back is what the reader did.
+pub(crate) fn read_newest(
+    server: SocketAddr,
+    writers: usize,
+    batch_bytes: usize,
+    time: Duration,
+    bytes_max: u64,
+) -> io::Result<Amount> {
+    let topic = topic(0)?;
+    let batch = batch(&topic, batch_bytes)?;
+    let newest = AtomicU64::new(Connection::new(server)?.write(&batch)?);
+    let written = AtomicU64::new(0);
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..writers)
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut connection = Connection::new(server)?;
+                    while !is_over.load(Ordering::Relaxed) {
+                        newest.fetch_max(connection.write(&batch)?, Ordering::Relaxed);
+                        written.fetch_add(batch.bytes().len() as u64, Ordering::Relaxed);
+                    }
+                    Ok::<_, io::Error>(())
+                })
+            })
+            .collect();
+        let read = || {
+            let mut connection = Connection::new(server)?;
+            let mut amount = Amount::none()?;
+            let begin = Instant::now();
+            let mut last = begin;
+            while last.duration_since(begin) < time && written.load(Ordering::Relaxed) < bytes_max {
+                let offset = newest.load(Ordering::Relaxed);
+                let bytes =
+                    connection.read(&topic, offset, 1)?.ok_or_else(|| bad("the newest is missing"))?;
+                last = amount.note(last, bytes);
+            }
+            amount.time = last.duration_since(begin);
+            Ok(amount)
+        };
+        let amount = read();
+        is_over.store(true, Ordering::Relaxed);
+        for thread in threads {
+            thread.join().map_err(|_| io::Error::other("a writer's thread has panicked"))??;
+        }
+        amount
+    })
+}
+
+/// Writes a batch of one message and reads it back, again and again: the time of both together.
+pub(crate) fn write_and_read(server: SocketAddr, time: Duration) -> io::Result<Amount> {
+    let topic = topic(0)?;
+    let batch = batch(&topic, FRAMED_BYTES)?;
+    let mut connection = Connection::new(server)?;
+    let mut amount = Amount::none()?;
+    let begin = Instant::now();
+    let mut last = begin;
+    while last.duration_since(begin) < time {
+        let offset = connection.write(&batch)?;
+        let bytes = connection.read(&topic, offset, 1)?.ok_or_else(|| bad("what was written is missing"))?;
+        last = amount.note(last, bytes);
+    }
+    amount.time = last.duration_since(begin);
+    Ok(amount)
+}
+
+/// The name of a topic of the loads.
+pub(crate) fn topic(number: usize) -> io::Result<TopicName> {
     format!("bench-{number}").parse().map_err(io::Error::other)
 }
 
-/// A batch with a body of at most so many bytes.
-fn batch(topic: &TopicName, bytes: usize) -> io::Result<Batch> {
-    let mut builder = BatchBuilder::new(topic, bytes + 512);
-    for number in 0_u8.. {
-        let message = [b'a' + number % 26; MESSAGE_BYTES];
-        if builder.push(&message).is_err() {
-            break;
-        }
-    }
-    builder.finish().ok_or_else(|| bad("too small a batch"))
-}
-
+/// For times in nanoseconds.
 pub(crate) fn histogram() -> io::Result<Histogram<u64>> {
     Histogram::new_with_max(NANOS_MAX, 3).map_err(io::Error::other)
 }
 
-struct Connection {
-    stream: TcpStream,
-    topic: TopicName,
-    buffer: Vec<u8>,
-    /// What of the buffer was received and not taken.
-    start: usize,
-    end: usize,
-    /// What is read next.
-    offset: u64,
+/// A time as the histograms take it.
+pub(crate) fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(NANOS_MAX)
 }
 
-impl Connection {
-    fn new(server: SocketAddr, topic: TopicName) -> io::Result<Self> {
-        let stream = TcpStream::connect(server)?;
-        stream.set_nodelay(true)?;
-        Ok(Self { stream, topic, buffer: vec![0; 256 * 1024], start: 0, end: 0, offset: 0 })
+/// A batch whose body has as many messages as fit into so many bytes.
+fn batch(topic: &TopicName, bytes: usize) -> io::Result<Batch> {
+    let mut builder = BatchBuilder::new(topic, bytes + 512);
+    for number in 0..bytes / FRAMED_BYTES {
+        let letter = b'a' + u8::try_from(number % 26).unwrap_or(0);
+        builder.push(&[letter; MESSAGE_BYTES]).map_err(io::Error::other)?;
     }
-
-    fn run(mut self, load: &Load) -> io::Result<Amount> {
-        let mut amount = Amount { requests: 0, bytes: 0, time: Duration::ZERO, latency: histogram()? };
-        let begin = Instant::now();
-        let mut last = begin;
-        match load.work {
-            Work::Write { bytes } => {
-                let batch = batch(&self.topic, bytes)?;
-                while begin.elapsed() < load.time {
-                    amount.bytes += self.write(&batch)?;
-                    last = amount.note(last);
-                }
-            }
-            Work::Read { bytes } => {
-                let messages = bytes / (MESSAGE_BYTES + 11);
-                while begin.elapsed() < load.time {
-                    amount.bytes += self.read(messages)?;
-                    last = amount.note(last);
-                }
-            }
-        }
-        amount.time = last.duration_since(begin);
-        Ok(amount)
-    }
-
-    fn write(&mut self, batch: &Batch) -> io::Result<u64> {
-        self.stream.write_all(batch.bytes())?;
-        let (_, batches) = self.answer()?.ok_or_else(|| bad("a batch was refused"))?;
-        if batches == 1 { Ok(batch.bytes().len() as u64) } else { Err(bad("not one batch")) }
-    }
-
-    /// Reads batches; behind the last one of the topic it begins anew.
-    fn read(&mut self, messages: usize) -> io::Result<u64> {
-        let request = format!("READ {} {} {messages}\r\n", self.topic, self.offset);
-        self.stream.write_all(request.as_bytes())?;
-        let Some((offset, batches)) = self.answer()? else {
-            if self.offset == 0 {
-                return Err(bad("the topic is empty"));
-            }
-            self.offset = 0;
-            return self.read(messages);
-        };
-        let mut bytes = 0;
-        for _ in 0..batches {
-            bytes += self.take_batch()? as u64;
-        }
-        self.offset = offset + bytes;
-        Ok(bytes)
-    }
-
-    /// `OK <offset> <batches>`; `None` for `ERR not found`.
-    fn answer(&mut self) -> io::Result<Option<(u64, u64)>> {
-        let length = loop {
-            if let Some(at) = self.received().iter().position(|byte| *byte == b'\n') {
-                break at + 1;
-            }
-            self.receive(1)?;
-        };
-        let line = String::from_utf8_lossy(self.received().get(..length).unwrap_or_default()).into_owned();
-        self.start += length;
-        let mut words = line.split_ascii_whitespace();
-        if words.next() != Some("OK") {
-            return if line.trim() == "ERR not found" { Ok(None) } else { Err(bad(&line)) };
-        }
-        let mut number = || words.next().and_then(|word| word.parse().ok()).ok_or_else(|| bad(&line));
-        Ok(Some((number()?, number()?)))
-    }
-
-    /// Takes a batch as a client has to: its checksum and its frames are right.
-    fn take_batch(&mut self) -> io::Result<usize> {
-        loop {
-            let wanted = match decode_batch(self.received(), usize::MAX) {
-                Decoded::More { bytes } => bytes,
-                Decoded::Broken(broken) => return Err(bad(&broken.to_string())),
-                Decoded::Whole { value, bytes } => {
-                    value.check_crc().map_err(io::Error::other)?;
-                    for message in Messages::new(value.body()) {
-                        std::hint::black_box(message.map_err(io::Error::other)?.bytes);
-                    }
-                    self.start += bytes;
-                    return Ok(bytes);
-                }
-            };
-            self.receive(wanted - self.received().len())?;
-        }
-    }
-
-    fn received(&self) -> &[u8] {
-        self.buffer.get(self.start..self.end).unwrap_or_default()
-    }
-
-    /// Receives what there is, with room for so much more at least.
-    fn receive(&mut self, more: usize) -> io::Result<()> {
-        if self.start == self.end {
-            (self.start, self.end) = (0, 0);
-        }
-        if self.end + more > self.buffer.len() {
-            self.buffer.copy_within(self.start..self.end, 0);
-            self.end -= self.start;
-            self.start = 0;
-            let length = self.buffer.len().max(self.end + more);
-            self.buffer.resize(length, 0);
-        }
-        match self.stream.read(self.buffer.get_mut(self.end..).unwrap_or_default())? {
-            0 => Err(io::ErrorKind::UnexpectedEof.into()),
-            bytes => {
-                self.end += bytes;
-                Ok(())
-            }
-        }
-    }
-}
-
-impl Amount {
-    /// A request is answered.
-    fn note(&mut self, since: Instant) -> Instant {
-        let now = Instant::now();
-        self.requests += 1;
-        let nanos = u64::try_from(now.duration_since(since).as_nanos()).unwrap_or(NANOS_MAX);
-        self.latency.saturating_record(nanos);
-        now
-    }
-}
-
-fn bad(text: &str) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, text.trim())
+    builder.finish().ok_or_else(|| bad("too small a batch"))
 }

@@ -3,116 +3,159 @@
 use std::ffi::OsStr;
 use std::io::{self, BufRead, BufReader};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-/// A partition so large that no run fills it: what follows a full partition, syncing and removing it, is not measured here.
-const PARTITION_BYTES: &str = "64GiB";
-
 /// A server that is measured. It is killed when this is dropped, and its directory is removed.
 #[derive(Debug)]
-pub struct Side {
-    child: Child,
+pub(crate) struct Side {
+    child: Started,
     address: SocketAddr,
-    _dir: TempDir,
+    dir: TempDir,
+    /// From the start of the process to when it listens.
+    start: Duration,
+}
+
+/// How a process is ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    /// It is told to, and ends in order.
+    Orderly,
+    /// It is killed: nothing is finished.
+    Killed,
 }
 
 /// What a process has used.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Usage {
-    /// The time of processors, its own and the kernel's for it.
-    pub cpu: Duration,
-    /// The most memory that was resident, in KiB.
-    pub peak_kib: u64,
-    /// What is resident, in KiB.
-    pub resident_kib: u64,
+pub(crate) struct Usage {
+    /// The time of processors, its own and the kernel's for it; ten milliseconds are told apart.
+    pub(crate) cpu: Duration,
+    /// The most memory that was resident, in MiB.
+    pub(crate) peak_mib: f64,
+    /// What is resident, in MiB.
+    pub(crate) resident_mib: f64,
 }
 
 impl Side {
     /// Starts logd. Its binary must lie beside this program's.
-    ///
-    /// # Errors
-    /// The binary is not there, or does not start.
-    pub fn logd(options: &[&str]) -> io::Result<Self> {
-        let dir = tempfile::tempdir()?;
-        let mut command = Command::new(beside("logd")?);
-        command.args(["--host", "127.0.0.1:0", "--partition-size", PARTITION_BYTES, "--workdir"]);
-        command.arg(dir.path().join("work")).args(options);
-        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
-        let errors = child.stderr.take().ok_or_else(|| io::Error::other("no standard error"))?;
-        let mut lines = BufReader::new(errors).lines();
-        let address = loop {
-            let line = lines.next().ok_or_else(|| io::Error::other("logd has not started"))??;
-            if let Some((_, address)) = line.split_once("listening on ") {
-                break address.trim().parse().map_err(io::Error::other)?;
-            }
-        };
-        // So that it can go on telling.
-        std::thread::spawn(move || lines.for_each(drop));
-        Ok(Self { child, address, _dir: dir })
+    pub(crate) fn logd(options: &[&str]) -> io::Result<Self> {
+        Self::logd_in(tempfile::tempdir()?, options)
     }
 
     /// Starts the floor.
-    ///
-    /// # Errors
-    /// As [`Side::logd`].
-    pub fn floor(options: &[&str]) -> io::Result<Self> {
+    pub(crate) fn floor(options: &[&str]) -> io::Result<Self> {
         let dir = tempfile::tempdir()?;
-        let mut command = Command::new(beside("floor")?);
-        command.arg(dir.path()).args(options);
-        let mut child = command.stdout(Stdio::piped()).spawn()?;
-        let output = child.stdout.take().ok_or_else(|| io::Error::other("no standard output"))?;
+        let begin = Instant::now();
+        let mut child = Command::new(beside("floor")?)
+            .arg(dir.path())
+            .args(options)
+            .stdout(Stdio::piped())
+            .spawn()
+            .map(Started)?;
+        let output = child.0.stdout.take().ok_or_else(|| io::Error::other("no standard output"))?;
         let mut line = String::new();
         BufReader::new(output).read_line(&mut line)?;
         let address = line.trim().parse().map_err(io::Error::other)?;
-        Ok(Self { child, address, _dir: dir })
+        Ok(child.side(address, dir, begin.elapsed()))
+    }
+
+    /// Ends logd, and starts it anew in its directory.
+    pub(crate) fn restarted(mut self, end: End, options: &[&str]) -> io::Result<Self> {
+        self.end(end)?;
+        let fresh = tempfile::tempdir()?;
+        let dir = std::mem::replace(&mut self.dir, fresh);
+        Self::logd_in(dir, options)
+    }
+
+    fn logd_in(dir: TempDir, options: &[&str]) -> io::Result<Self> {
+        let begin = Instant::now();
+        let mut command = Command::new(beside("logd")?);
+        // What the environment says about logd is not meant for this one.
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with("LOGD_") {
+                command.env_remove(name);
+            }
+        }
+        command.args(["--host", "127.0.0.1:0", "--workdir"]).arg(dir.path().join("work")).args(options);
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().map(Started)?;
+        let errors = child.0.stderr.take().ok_or_else(|| io::Error::other("no standard error"))?;
+        let mut lines = BufReader::new(errors).lines();
+        let mut said = String::new();
+        let address = loop {
+            let Some(line) = lines.next() else {
+                return Err(io::Error::other(format!("logd has not started; it said: {said}")));
+            };
+            let line = line?;
+            if let Some((_, address)) = line.split_once("listening on ") {
+                break address.trim().parse().map_err(io::Error::other)?;
+            }
+            said += &line;
+        };
+        let start = begin.elapsed();
+        // So that it can go on telling.
+        std::thread::spawn(move || lines.for_each(drop));
+        Ok(child.side(address, dir, start))
     }
 
     /// Where it listens.
-    pub const fn address(&self) -> SocketAddr {
+    pub(crate) const fn address(&self) -> SocketAddr {
         self.address
     }
 
+    /// From the start of the process to when it said that it listens.
+    pub(crate) const fn start(&self) -> Duration {
+        self.start
+    }
+
     /// What it has used until now.
-    ///
-    /// # Errors
-    /// `/proc` cannot be read.
-    pub fn usage(&self) -> io::Result<Usage> {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
+    pub(crate) fn usage(&self) -> io::Result<Usage> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.0.id()))?;
         // Behind the name, which can have any letter: the state, and ten fields before the two times.
         let fields = stat.rsplit(')').next().unwrap_or_default().split_ascii_whitespace().skip(11);
         let ticks: u64 = fields.take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
-        let cpu = Duration::from_secs(ticks)
-            / u32::try_from(rustix::param::clock_ticks_per_second()).unwrap_or(100);
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
-        let kib = |name: &str| {
+        let ticks_per_second = u32::try_from(rustix::param::clock_ticks_per_second()).unwrap_or(100);
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.0.id()))?;
+        let mib = |name: &str| {
             let line = status.lines().find_map(|line| line.strip_prefix(name));
-            line.and_then(|line| line.split_ascii_whitespace().next()?.parse().ok()).unwrap_or(0)
+            let kib = line.and_then(|line| line.split_ascii_whitespace().next()?.parse::<f64>().ok());
+            kib.map(|kib| kib / 1024.0)
+                .ok_or_else(|| io::Error::other(format!("the process has no `{name}`")))
         };
-        Ok(Usage { cpu, peak_kib: kib("VmHWM:"), resident_kib: kib("VmRSS:") })
+        Ok(Usage {
+            cpu: Duration::from_secs(ticks) / ticks_per_second,
+            peak_mib: mib("VmHWM:")?,
+            resident_mib: mib("VmRSS:")?,
+        })
     }
 
-    /// Ends it in order.
-    ///
-    /// # Errors
-    /// It cannot be waited for.
-    pub fn stop(mut self) -> io::Result<()> {
-        if let Some(pid) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
-            kill_process(pid, Signal::TERM)?;
+    fn end(&mut self, end: End) -> io::Result<()> {
+        match end {
+            End::Orderly => kill_process(Pid::from_child(&self.child.0), Signal::TERM)?,
+            End::Killed => self.child.0.kill()?,
         }
-        self.child.wait().map(drop)
+        self.child.0.wait().map(drop)
     }
 }
 
-impl Drop for Side {
+/// A process that is killed when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Started(pub(crate) Child);
+
+impl Started {
+    fn side(self, address: SocketAddr, dir: TempDir, start: Duration) -> Side {
+        Side { child: self, address, dir, start }
+    }
+}
+
+impl Drop for Started {
     fn drop(&mut self) {
         // It may have ended.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 
@@ -122,9 +165,13 @@ fn beside(name: &str) -> io::Result<PathBuf> {
     if path.is_file() {
         return Ok(path);
     }
-    let text = format!(
-        "`{}` is not there: build it with `cargo build --release -p logd-server -p logd-benches`",
+    Err(io::Error::new(io::ErrorKind::NotFound, missing(&path)))
+}
+
+fn missing(path: &Path) -> String {
+    let release = if cfg!(debug_assertions) { "" } else { " --release" };
+    format!(
+        "`{}` is not there: build it with `cargo build{release} -p logd-server -p logd-benches`",
         path.display()
-    );
-    Err(io::Error::new(io::ErrorKind::NotFound, text))
+    )
 }

@@ -80,7 +80,7 @@ const RULES: &[Rule] = &[
         good: ("server/src/disk/os.rs", "use std::fs::File;"),
     },
     Rule {
-        name: "a database is known to its one folder, to examples and to benches",
+        name: "a database is known to its one folder, and to examples and benches",
         is_broken: |source| {
             let homes = [
                 ("rusqlite", "statehandlers/src/sqlite"),
