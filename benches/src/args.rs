@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 
+const MIB: u64 = 1024 * 1024;
+
 /// Loads that are of one kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Set {
@@ -42,6 +44,8 @@ pub struct Options {
     pub topics: Vec<usize>,
     /// The sizes of batches that are compared, in KiB.
     pub kib: Vec<usize>,
+    /// The bytes that are read, again and again, over all topics.
+    pub fill_bytes: u64,
     /// The bytes of a topic that a server is started with.
     pub start_bytes: u64,
     /// The connections whose memory is measured.
@@ -108,6 +112,7 @@ impl From<Arguments> for Options {
             connections: or(given.connections, &[1, 4, 16], &[1, 4]),
             topics: or(given.topics, &[1, 4], &[1]),
             kib: or(given.kib, &[4, 64, 512], &[64]),
+            fill_bytes: if quick { 8 * MIB } else { 256 * MIB },
             start_bytes: given.start_gb.unwrap_or(if quick { 20_000_000 } else { 2_000_000_000 }),
             crowd: if quick { 50 } else { 1000 },
             scale: or(Vec::new(), &[1, 10, 100, 1000], &[1, 10]),

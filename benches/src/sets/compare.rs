@@ -3,7 +3,7 @@
 use std::io;
 use std::time::Duration;
 
-use super::{BYTES_MAX, FILL_BYTES, LOGD, Pair, READ_BYTES};
+use super::{BYTES_MAX, LOGD, Pair, READ_BYTES};
 use crate::args::{Options, Set};
 use crate::figures::Spread;
 use crate::load::{Amount, Load, Work, fill};
@@ -67,9 +67,9 @@ pub(super) fn run(options: &Options, report: Report, set: Set) -> io::Result<()>
                 let load = Load { work, connections, topics, time: options.time, bytes_max: BYTES_MAX };
                 let mut rounds = Vec::new();
                 for _ in 0..options.rounds {
-                    let (logd, floor) = start(set)?;
-                    let logd = measure(&load, bytes, logd()?)?;
-                    rounds.push(Pair { logd, floor: measure(&load, bytes, floor()?)? });
+                    let (logd, floor) = start(set);
+                    let logd = measure(options, &load, bytes, &logd()?)?;
+                    rounds.push(Pair { logd, floor: measure(options, &load, bytes, &floor()?)? });
                 }
                 table.row(&row(&load, *kib, &rounds))?;
                 if set == Set::Sync && topics == 1 {
@@ -93,18 +93,17 @@ fn connections(options: &Options, set: Set) -> Vec<usize> {
 type Start = fn() -> io::Result<Side>;
 
 /// How both sides are started.
-fn start(set: Set) -> io::Result<(Start, Start)> {
-    Ok(match set {
-        Set::Sync => {
-            (|| Side::logd(&[&LOGD[..], &["--flush-batches", "1"]].concat()), || Side::floor(&["--sync"]))
-        }
-        _ => (|| Side::logd(&LOGD), || Side::floor(&[])),
-    })
+fn start(set: Set) -> (Start, Start) {
+    if set == Set::Sync {
+        (|| Side::logd(&[&LOGD[..], &["--flush-batches", "1"]].concat()), || Side::floor(&["--sync"]))
+    } else {
+        (|| Side::logd(&LOGD), || Side::floor(&[]))
+    }
 }
 
-fn measure(load: &Load, batch_bytes: usize, side: Side) -> io::Result<Run> {
+fn measure(options: &Options, load: &Load, batch_bytes: usize, side: &Side) -> io::Result<Run> {
     if let Work::Read { .. } = load.work {
-        fill(side.address(), load.topics, FILL_BYTES / load.topics as u64, batch_bytes)?;
+        fill(side.address(), load.topics, options.fill_bytes / load.topics as u64, batch_bytes)?;
     }
     let warm_up = Load { time: load.time / 10, ..*load };
     warm_up.run(side.address())?;

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use logd_client::{ClientConfig, Scanner, Writer};
 use tokio::runtime::Runtime;
 
-use super::{BATCH_BYTES, BYTES_MAX, FILL_BYTES, LOGD, READ_BYTES};
+use super::{BATCH_BYTES, BYTES_MAX, LOGD, READ_BYTES};
 use crate::args::Options;
 use crate::figures::Spread;
 use crate::load::{FRAMED_BYTES, Load, MESSAGE_BYTES, Work, fill, topic};
@@ -24,6 +24,13 @@ const MESSAGES_PER_LOOK: u64 = 1000;
 const COLUMNS: &[&str] =
     &["100-byte messages", "a second", "MB/s framed", "floor MB/s", "of the floor", "least to most"];
 
+/// A rate, and its name.
+pub(super) type NamedRate = (&'static str, fn(&Rates) -> f64);
+
+/// Both rates.
+pub(super) const RATES: [NamedRate; 2] =
+    [("written", |rates| rates.written), ("scanned", |rates| rates.scanned)];
+
 /// Messages in a second.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Rates {
@@ -36,13 +43,11 @@ pub(super) fn run(options: &Options, report: Report) -> io::Result<()> {
     let table = report.table("Messages", COLUMNS)?;
     let mut rounds = Vec::new();
     for _ in 0..options.rounds {
-        rounds.push((through_client(&LOGD, options.time)?, floor(options.time)?));
+        rounds.push((through_client(&LOGD, options.time)?, floor(options)?));
     }
     // The floor's figures are bytes.
     let framed = |rate: f64| rate * FRAMED_BYTES as f64;
-    let figures: [(&str, fn(&Rates) -> f64); 2] =
-        [("written", |rates| rates.written), ("scanned", |rates| rates.scanned)];
-    for (name, of) in figures {
+    for (name, of) in RATES {
         let ratios = Spread::of(&rounds, |(logd, floor)| framed(of(logd)) / of(floor));
         table.row(&[
             Cell::text_of(name),
@@ -92,13 +97,13 @@ async fn write(config: ClientConfig, time: Duration) -> io::Result<(u64, f64)> {
 }
 
 /// Bytes in a second.
-fn floor(time: Duration) -> io::Result<Rates> {
-    let load = |work| Load { work, connections: 1, topics: 1, time, bytes_max: BYTES_MAX };
+fn floor(options: &Options) -> io::Result<Rates> {
+    let load = |work| Load { work, connections: 1, topics: 1, time: options.time, bytes_max: BYTES_MAX };
     let side = Side::floor(&[])?;
     let written = load(Work::Write { bytes: BATCH_BYTES }).run(side.address())?.rate();
     drop(side);
     let side = Side::floor(&[])?;
-    fill(side.address(), 1, FILL_BYTES, BATCH_BYTES)?;
+    fill(side.address(), 1, options.fill_bytes, BATCH_BYTES)?;
     let scanned = load(Work::Read { bytes: READ_BYTES }).run(side.address())?.rate();
     Ok(Rates { written, scanned })
 }

@@ -20,8 +20,6 @@ const LOGD: [&str; 6] = ["--partition-size", "64GiB", "--batch-size", "2MiB", "-
 /// The most that a load writes. The kernel begins to write back, and to slow writers down, at some tenth of the memory:
 /// what is measured is the way into the page cache.
 const BYTES_MAX: u64 = 2 * 1024 * 1024 * 1024;
-/// How much is read, again and again.
-const FILL_BYTES: u64 = 256 * 1024 * 1024;
 /// How much is asked for with each request when reading.
 const READ_BYTES: usize = 1024 * 1024;
 /// The batches of loads whose batches are of one size.

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use ::redis::{Client, Connection, Value, cmd, pipe};
 
 use super::LOGD;
-use super::messages::{Rates, through_client};
+use super::messages::{RATES, Rates, through_client};
 use crate::args::Options;
 use crate::figures::Spread;
 use crate::load::MESSAGE_BYTES;
@@ -49,9 +49,7 @@ pub(super) fn run(options: &Options, report: Report) -> io::Result<()> {
                 through_redis(append_sync, options.time)?,
             ));
         }
-        let figures: [(&str, fn(&Rates) -> f64); 2] =
-            [("written", |rates| rates.written), ("read", |rates| rates.scanned)];
-        for (name, of) in figures {
+        for (name, of) in RATES {
             let ratios = Spread::of(&rounds, |(logd, redis)| of(logd) / of(redis));
             table.row(&[
                 Cell::text_of(name),
