@@ -7,7 +7,6 @@ pub mod args;
 mod connection;
 mod figures;
 mod load;
-pub mod messages;
 mod process;
 mod report;
 mod sets;

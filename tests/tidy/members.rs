@@ -47,8 +47,8 @@ pub(crate) const MEMBERS: &[Member] = &[
     Member {
         folder: "benches",
         may: &["logd-protocol", "logd-client"],
-        may_in_tests: &["logd-tests"],
-        never: &["logd-server"],
+        may_in_tests: &["logd-server", "logd-tests"],
+        never: &[],
     },
 ];
 
