@@ -39,7 +39,7 @@ const SKIP_BYTES_MAX: u64 = 16 * 1024 * 1024;
 const PROGRESS_BYTES: usize = 64 * 1024;
 
 /// A connection that has so many requests carried out in such a time is busy.
-const BUSY_REQUESTS: u32 = 64;
+const BUSY_REQUESTS: u32 = 16;
 const BUSY_TIME: Duration = Duration::from_millis(250);
 
 /// How long a thread waits for the next request before it gives the connection back.
