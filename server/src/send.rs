@@ -11,12 +11,15 @@ use logd_protocol::Response;
 use rustix::net::SendFlags;
 use tokio::time::Instant;
 
-use crate::log::Piece;
+use crate::log::{Piece, Selection};
 use crate::socket::Socket;
 use crate::stats::Stats;
 
 /// How much is asked of one sendfile: enough to make the calls few, and so little that others get their turn.
-const PIECE_BYTES: usize = 1024 * 1024;
+const PIECE_BYTES: usize = 8 * 1024 * 1024;
+
+/// From how many bytes on an answer is sent ahead of them.
+const AHEAD_BYTES: u64 = 64 * 1024;
 
 /// How much is copied at once from a file that has no descriptor.
 const COPY_BYTES: usize = 64 * 1024;
@@ -57,10 +60,13 @@ impl<'a> Output<'a> {
         self.flush_with(SendFlags::empty()).await
     }
 
-    /// Sends the answers that wait, and then the pieces.
-    pub(crate) async fn flush_and_send(&mut self, pieces: &[Piece]) -> io::Result<()> {
-        self.flush_with(SendFlags::MORE).await?;
-        for piece in pieces {
+    /// Sends the answers that wait, and then what was selected.
+    pub(crate) async fn flush_and_send(&mut self, selection: &Selection) -> io::Result<()> {
+        // Where little follows, one packet holds all of it. Before much, the answer goes ahead: the peer is woken for it,
+        // and the kernel, where it paces what it sends, has measured the way.
+        let flags = if selection.bytes() < AHEAD_BYTES { SendFlags::MORE } else { SendFlags::empty() };
+        self.flush_with(flags).await?;
+        for piece in &selection.pieces {
             match piece.file.descriptor() {
                 Some(file) => self.send_file(file, piece).await?,
                 None => self.copy_file(piece).await?,

@@ -66,11 +66,16 @@ impl Topic {
         self.grown.subscribe()
     }
 
-    /// Appends a batch and returns its offset once the write guarantee holds for it.
+    /// Appends a batch and returns its offset once the write guarantee holds for it. A sync that is due is done by the
+    /// caller's thread if `may_block` and nobody is at it.
     ///
     /// # Cancel safety
     /// When the future is dropped the batch may be stored or not; if it is, it is synced as it would have been.
-    pub(crate) async fn append(self: &Arc<Self>, batch: &CheckedBatch<'_>) -> Result<Offset, Reason> {
+    pub(crate) async fn append(
+        self: &Arc<Self>,
+        batch: &CheckedBatch<'_>,
+        may_block: bool,
+    ) -> Result<Offset, Reason> {
         let appended = self.log.append(batch, now_millis()).map_err(|error| {
             // A disk may be full because dropped partitions are still there.
             if self.log.is_maintenance_due() {
@@ -87,7 +92,7 @@ impl Topic {
         // Readers who cannot see the batch before it is synced are told again by the sync.
         self.grown.send_replace(());
         if appended.is_sync_due {
-            self.commit(appended).await?;
+            self.commit(appended, may_block).await?;
         }
         Ok(appended.offset)
     }
@@ -107,16 +112,16 @@ impl Topic {
     }
 
     /// Waits until a sync has come past the batch; begins one if none is running.
-    async fn commit(self: &Arc<Self>, appended: Appended) -> Result<(), Reason> {
+    async fn commit(self: &Arc<Self>, appended: Appended, may_block: bool) -> Result<(), Reason> {
         let mut synced = self.synced.subscribe();
         let begins = {
             let mut commit = self.commit.lock().unwrap_or_else(PoisonError::into_inner);
             commit.wanted = commit.wanted.max(appended.end);
             !std::mem::replace(&mut commit.is_running, true)
         };
-        if begins {
+        if begins && !(may_block && self.sync_once()) {
             let topic = Arc::clone(self);
-            spawn_blocking(move || topic.sync_while_wanted());
+            spawn_blocking(move || while !topic.sync_once() {});
         }
         match synced.wait_for(|synced| synced.end >= appended.end || synced.has_failed).await {
             Ok(synced) if synced.end >= appended.end => Ok(()),
@@ -124,15 +129,13 @@ impl Topic {
         }
     }
 
-    fn sync_while_wanted(&self) {
-        loop {
-            let end = self.sync();
-            let mut commit = self.commit.lock().unwrap_or_else(PoisonError::into_inner);
-            if end.is_none_or(|end| end >= commit.wanted) {
-                commit.is_running = false;
-                return;
-            }
-        }
+    /// One sync; whether it has come past all that is wanted, or has failed. Then another one may begin.
+    fn sync_once(&self) -> bool {
+        let end = self.sync();
+        let mut commit = self.commit.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_done = end.is_none_or(|end| end >= commit.wanted);
+        commit.is_running = !is_done;
+        is_done
     }
 
     /// Syncs what was appended so far and tells those who wait for it. Blocks. Returns up to where, if it succeeded.

@@ -8,6 +8,7 @@ mod disk_full;
 mod options;
 mod start;
 mod stop;
+mod synced;
 
 use logd_tests::{BOUND, Finished, run};
 

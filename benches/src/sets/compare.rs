@@ -62,9 +62,12 @@ pub(super) fn run(options: &Options, report: Report, set: Set) -> io::Result<()>
         for topics in options.topics.iter().copied().filter(|topics| *topics <= connections) {
             for kib in &options.kib {
                 let bytes = kib * 1024;
-                let work =
-                    if set == Set::Read { Work::Read { bytes: READ_BYTES } } else { Work::Write { bytes } };
-                let load = Load { work, connections, topics, time: options.time, bytes_max: BYTES_MAX };
+                // What is read does not fill the disk.
+                let (work, bytes_max) = match set {
+                    Set::Read => (Work::Read { bytes: READ_BYTES }, u64::MAX),
+                    _ => (Work::Write { bytes }, BYTES_MAX),
+                };
+                let load = Load { work, connections, topics, time: options.time, bytes_max };
                 let mut rounds = Vec::new();
                 for _ in 0..options.rounds {
                     let (logd, floor) = start(set);

@@ -1,9 +1,9 @@
 //! A connection: receives requests, has them carried out in order, answers.
 //!
-//! One task serves one connection, or a thread of its own while it is busy. It decodes requests where they were received and appends batches from there. The
-//! answers to pipelined requests are sent together. A connection ends when its peer is gone, asks for it, stays silent
-//! for the idle timeout, does not finish a request or take an answer within the timeout, or sends what cannot be
-//! understood; the last three are answered before.
+//! One task serves one connection, or a thread of its own while it is busy. It decodes requests where they were received
+//! and appends batches from there. The answers to pipelined requests are sent together. A connection ends when its peer
+//! is gone, asks for it, stays silent for the idle timeout, does not finish a request or take an answer within the timeout,
+//! or sends what cannot be understood; the last three are answered before.
 
 mod reading;
 mod requests;
@@ -38,8 +38,10 @@ const SKIP_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// Every time so much of a request has come in, it has the whole timeout again for the rest.
 const PROGRESS_BYTES: usize = 64 * 1024;
 
-/// A connection that has so many requests carried out in such a time is busy.
-const BUSY_REQUESTS: u32 = 16;
+/// A connection that has so many requests carried out in such a time is busy. What is moved counts, too: so many bytes as
+/// one request more.
+const BUSY_REQUESTS: u64 = 16;
+const BUSY_BYTES: u64 = 256 * 1024;
 const BUSY_TIME: Duration = Duration::from_millis(250);
 
 /// How long a thread waits for the next request before it gives the connection back.
@@ -104,7 +106,7 @@ async fn run(
         waits: &mut carried.waits,
         shared,
         shutdown,
-        requests: 0,
+        work: 0,
         since: Instant::now(),
         scratch: Vec::new(),
     };
@@ -120,8 +122,8 @@ struct Connection<'a> {
     refused: &'a mut Option<Refused>,
     pending: &'a mut Option<Read>,
     waits: &'a mut bool,
-    /// How many requests were carried out since then.
-    requests: u32,
+    /// How many bytes were moved since then, and [`BUSY_BYTES`] for each request.
+    work: u64,
     since: Instant,
     /// What reading envelopes of the storage needs; its contents do not matter.
     scratch: Vec<u8>,
@@ -159,13 +161,14 @@ async fn append_in_order(
     shared: &Arc<Shared>,
     refused: &mut Option<Refused>,
     batch: &RawBatch<'_>,
+    may_block: bool,
 ) -> Result<Offset, Reason> {
     let envelope = batch.envelope();
-    let Some(id) = envelope.id() else { return requests::append(shared, batch).await };
+    let Some(id) = envelope.id() else { return requests::append(shared, batch, may_block).await };
     if let Some(before) = refused.as_ref().filter(|before| before.is_before(envelope.topic, id)) {
         return Err(before.reason);
     }
-    let result = requests::append(shared, batch).await;
+    let result = requests::append(shared, batch, may_block).await;
     match result {
         Err(reason) => *refused = Some(Refused { topic: envelope.topic.into(), id, reason }),
         Ok(_) if refused.as_ref().is_some_and(|refused| refused.id == id) => *refused = None,
@@ -226,12 +229,12 @@ impl Connection<'_> {
         if self.socket.is_own() {
             return self.shared.threads.is_crowded().then_some(End::Paused);
         }
-        if self.requests < BUSY_REQUESTS || *self.waits || !self.input.bytes().is_empty() {
+        if self.work < BUSY_REQUESTS * BUSY_BYTES || *self.waits || !self.input.bytes().is_empty() {
             return None;
         }
         let now = Instant::now();
         let is_busy = now.duration_since(self.since) < BUSY_TIME;
-        (self.requests, self.since) = (0, now);
+        (self.work, self.since) = (0, now);
         if is_busy { self.shared.threads.take().map(End::Busy) } else { None }
     }
 
@@ -248,13 +251,14 @@ impl Connection<'_> {
         let next = match request {
             Ok(Request::Batch(batch)) => {
                 stats.request(Command::Batch);
-                let response = match append_in_order(self.shared, self.refused, &batch).await {
-                    Ok(offset) => Response::Found { offset, batches: 1 },
-                    Err(reason) => {
-                        stats.error(Some(Command::Batch));
-                        Response::Error(reason)
-                    }
-                };
+                let response =
+                    match append_in_order(self.shared, self.refused, &batch, self.socket.is_own()).await {
+                        Ok(offset) => Response::Found { offset, batches: 1 },
+                        Err(reason) => {
+                            stats.error(Some(Command::Batch));
+                            Response::Error(reason)
+                        }
+                    };
                 self.output.put(&response);
                 Next::Request
             }
@@ -268,7 +272,7 @@ impl Connection<'_> {
             }
         };
         self.input.consume(bytes);
-        self.requests = self.requests.saturating_add(1);
+        self.work = self.work.saturating_add(BUSY_BYTES + bytes as u64);
         Ok(Ok(next))
     }
 

@@ -44,8 +44,9 @@ impl Connection<'_> {
         };
         match selected {
             Ok(selection) => {
+                self.work = self.work.saturating_add(selection.bytes());
                 self.output.put(&Response::Found { offset: selection.offset, batches: selection.batches });
-                self.output.flush_and_send(&selection.pieces).await
+                self.output.flush_and_send(&selection).await
             }
             Err(reason) => {
                 self.shared.stats.error(Some(read.command));

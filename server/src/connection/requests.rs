@@ -12,8 +12,12 @@ use crate::log::{Moment, ReadError};
 use crate::send::Output;
 use crate::topic::Topic;
 
-/// Appends a batch that has come in whole.
-pub(super) async fn append(shared: &Arc<Shared>, batch: &RawBatch<'_>) -> Result<Offset, Reason> {
+/// Appends a batch that has come in whole. `may_block` as for [`Topic::append`].
+pub(super) async fn append(
+    shared: &Arc<Shared>,
+    batch: &RawBatch<'_>,
+    may_block: bool,
+) -> Result<Offset, Reason> {
     let checked = batch.check().map_err(BatchError::reason)?;
     let name = checked.topic();
     if !shared.topics.is_allowed(name) {
@@ -24,7 +28,7 @@ pub(super) async fn append(shared: &Arc<Shared>, batch: &RawBatch<'_>) -> Result
         Some(topic) => topic,
         None => create(shared, TopicName::from(name)).await?,
     };
-    topic.append(&checked).await
+    topic.append(&checked, may_block).await
 }
 
 /// Creates the topic of a first batch. That takes syncs of directories, so another thread does it.

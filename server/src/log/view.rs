@@ -34,6 +34,13 @@ pub struct Selection {
     pub pieces: Vec<Piece>,
 }
 
+impl Selection {
+    /// How many bytes there are.
+    pub fn bytes(&self) -> u64 {
+        self.pieces.iter().map(|piece| piece.bytes).sum()
+    }
+}
+
 /// A stretch of a file.
 #[derive(Debug, Clone)]
 pub struct Piece {
@@ -291,7 +298,7 @@ fn try_select(
         return Ok(if place == end.place { Ok(Found::End(place)) } else { Err(ReadError::NotFound) });
     }
     let stop = holes.iter().find(|hole| hole.from >= place).map_or(end.place, |hole| hole.from);
-    let mut walk = Walk::new(&*file, end.place, scratch);
+    let mut walk = Walk::new(&*file, &end, scratch);
     let mut before = None;
     while mark.place < place {
         before = Some(mark.place);

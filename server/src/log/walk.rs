@@ -7,8 +7,12 @@ use logd_protocol::{Decoded, decode_envelope, limits::LINE_BYTES_MAX};
 use super::index::Mark;
 use crate::disk::File;
 
-/// How much of the partition is read at once: as far as two entries of an index are apart, so that one read does.
+/// The most of the partition that is read at once: as far as two entries of an index are apart, so that one read does
+/// where the batches are small.
 const WINDOW_BYTES: usize = 64 * 1024;
+
+/// The least: where the batches are larger, more would be read for nothing.
+const ENVELOPE_BYTES: usize = LINE_BYTES_MAX;
 
 /// Why a walk came to its end too early.
 #[derive(Debug)]
@@ -25,13 +29,18 @@ pub(super) struct Walk<'a> {
     end: u64,
     window: &'a mut Vec<u8>,
     window_place: u64,
+    /// How much of the window is of the partition.
+    filled: usize,
+    /// How much is read next.
+    ahead: usize,
 }
 
 impl<'a> Walk<'a> {
-    /// A walk that reads into `window`, whose contents do not matter.
-    pub(super) fn new(file: &'a dyn File, end: u64, window: &'a mut Vec<u8>) -> Self {
-        window.clear();
-        Self { file, end, window, window_place: 0 }
+    /// A walk that reads into `window`, whose contents do not matter, up to the end of the partition.
+    pub(super) fn new(file: &'a dyn File, end: &Mark, window: &'a mut Vec<u8>) -> Self {
+        let usual = end.place / end.batches.max(1);
+        let ahead = if usual < ENVELOPE_BYTES as u64 { WINDOW_BYTES } else { ENVELOPE_BYTES };
+        Self { file, end: end.place, window, window_place: 0, filled: 0, ahead }
     }
 
     /// Steps over the batch that starts at `mark.place`.
@@ -56,7 +65,7 @@ impl<'a> Walk<'a> {
     /// The length and the messages of the batch at `place`, if its envelope is in the window.
     fn in_window(&self, place: u64) -> Option<(u64, u64)> {
         let skip = usize::try_from(place.checked_sub(self.window_place)?).ok()?;
-        match decode_envelope(self.window.get(skip..)?) {
+        match decode_envelope(self.window.get(skip..self.filled)?) {
             Decoded::Whole { value, bytes } => {
                 value.body_bytes.checked_add(bytes as u64).map(|bytes| (bytes, value.messages))
             }
@@ -65,11 +74,18 @@ impl<'a> Walk<'a> {
     }
 
     fn fill(&mut self, place: u64) -> io::Result<()> {
+        // Several batches in what was read last: there are small ones here.
+        if self.filled > 0 && place.saturating_sub(self.window_place) <= self.ahead as u64 {
+            self.ahead = WINDOW_BYTES;
+        }
         let left = usize::try_from(self.end.saturating_sub(place)).unwrap_or(usize::MAX);
-        self.window.resize(left.min(WINDOW_BYTES.max(LINE_BYTES_MAX)), 0);
+        let bytes = left.min(self.ahead);
+        if self.window.len() < bytes {
+            self.window.resize(bytes, 0);
+        }
         self.window_place = place;
-        let read = self.file.read_full_at(self.window, place)?;
-        self.window.truncate(read);
+        self.filled = 0;
+        self.filled = self.file.read_full_at(self.window.get_mut(..bytes).unwrap_or_default(), place)?;
         Ok(())
     }
 }

@@ -84,6 +84,26 @@ fn a_read_has_as_few_batches_as_hold_the_messages_wherever_partitions_end() {
 }
 
 #[test]
+fn batches_of_all_sizes_are_found_from_each_other() {
+    // Rows of small ones, and single large ones, so that what is read ahead is now too much, now too little.
+    let sizes = [10, 5000, 30, 4000, 4100, 70_000, 1, 1, 1, 200_000, 2, 66_000, 300, 9000];
+    let sizes = sizes.iter().flat_map(|size| vec![*size; if *size < 400 { 40 } else { 2 }]);
+    let batches: Vec<_> = sizes.map(batch_of).collect();
+    for rows in [batches.clone(), batches.iter().rev().cloned().collect()] {
+        let disk = SimDisk::new(1);
+        let (log, _) = open(&disk, &config(10_000_000));
+        let offsets = append_all(&log, &rows);
+        for (from, offset) in offsets.iter().enumerate() {
+            for count in [1, 2, 3, 39, 100] {
+                let some: Vec<_> = rows.iter().skip(from).take(count).cloned().collect();
+                let expected = Answer { offset: *offset, batches: some.len() as u64, bytes: some.concat() };
+                assert!(read(&log, *offset, count as u64) == Some(expected), "{count} from {from} on");
+            }
+        }
+    }
+}
+
+#[test]
 fn an_empty_topic_has_nothing_to_read() {
     let (log, findings) = open(&SimDisk::new(1), &config(100));
     assert_eq!(findings, []);
