@@ -18,7 +18,7 @@ const TABLES: &[(&str, usize)] = &[
     ("Head", 2),
     ("Memory", 2),
     ("Start", 1),
-    ("Scale", 10),
+    ("Scale", 12),
 ];
 
 #[test]
@@ -41,7 +41,9 @@ fn every_figure_is_there() {
         let table = row.get("table").and_then(Value::as_str).expect("each line names its table");
         *lines.entry(table.to_owned()).or_default() += 1;
         for (column, figure) in &row {
-            assert!(is_there(figure), "`{column}` is missing in {line}");
+            // In a moment less may be done than the clock of processors tells, and of nothing there is no ratio.
+            let may_be_missing = column.contains("ten times as much");
+            assert!(may_be_missing || is_there(figure), "`{column}` is missing in {line}");
         }
     }
     let expected: BTreeMap<String, usize> =

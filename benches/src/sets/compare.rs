@@ -3,7 +3,7 @@
 use std::io;
 use std::time::Duration;
 
-use super::{BYTES_MAX, LOGD, Pair, READ_BYTES};
+use super::{BYTES_MAX, LOGD, Pair, READ_BYTES, Start, rounds_of};
 use crate::args::{Options, Set};
 use crate::figures::Spread;
 use crate::load::{Amount, Load, Work, fill};
@@ -68,12 +68,8 @@ pub(super) fn run(options: &Options, report: Report, set: Set) -> io::Result<()>
                     _ => (Work::Write { bytes }, BYTES_MAX),
                 };
                 let load = Load { work, connections, topics, time: options.time, bytes_max };
-                let mut rounds = Vec::new();
-                for _ in 0..options.rounds {
-                    let (logd, floor) = start(set);
-                    let logd = measure(options, &load, bytes, &logd()?)?;
-                    rounds.push(Pair { logd, floor: measure(options, &load, bytes, &floor()?)? });
-                }
+                let (logd, floor) = start(set);
+                let rounds = rounds_of(options, logd, floor, |side| measure(options, &load, bytes, &side))?;
                 table.row(&row(&load, *kib, &rounds))?;
                 if set == Set::Sync && topics == 1 {
                     synced.push((connections, *kib, rounds));
@@ -92,8 +88,6 @@ fn connections(options: &Options, set: Set) -> Vec<usize> {
         _ => all.clone(),
     }
 }
-
-type Start = fn() -> io::Result<Side>;
 
 /// How both sides are started.
 fn start(set: Set) -> (Start, Start) {

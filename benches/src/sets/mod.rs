@@ -51,9 +51,30 @@ struct Pair<T> {
     floor: T,
 }
 
-/// Measures both sides, each started anew, one after the other, as often as there are rounds.
+/// How a side is started.
+type Start = fn() -> io::Result<Side>;
+
+/// Measures both sides, each started anew, as often as there are rounds.
 fn rounds<T>(options: &Options, measure: impl Fn(Side) -> io::Result<T>) -> io::Result<Vec<Pair<T>>> {
+    rounds_of(options, || Side::logd(&LOGD), || Side::floor(&[]), measure)
+}
+
+/// As [`rounds`]. The second finds the memory and the disk as the first has left them, so they begin in turn.
+fn rounds_of<T>(
+    options: &Options,
+    logd: Start,
+    floor: Start,
+    measure: impl Fn(Side) -> io::Result<T>,
+) -> io::Result<Vec<Pair<T>>> {
     (0..options.rounds)
-        .map(|_| Ok(Pair { logd: measure(Side::logd(&LOGD)?)?, floor: measure(Side::floor(&[])?)? }))
+        .map(|round| {
+            if round % 2 == 0 {
+                let logd = measure(logd()?)?;
+                Ok(Pair { logd, floor: measure(floor()?)? })
+            } else {
+                let floor = measure(floor()?)?;
+                Ok(Pair { logd: measure(logd()?)?, floor })
+            }
+        })
         .collect()
 }

@@ -24,8 +24,8 @@ const COLUMNS: &[&str] = &[
     "logd CPU s/GB",
     "least to most",
     "floor CPU s/GB",
-    "logd CPU s/100,000 requests",
-    "floor CPU s/100,000 requests",
+    "logd, ten times as much costs",
+    "floor, ten times as much costs",
 ];
 
 /// The work of a line.
@@ -36,31 +36,31 @@ struct Case {
     connections: usize,
 }
 
-/// What it cost, in seconds.
-struct Cost {
-    per_gb: f64,
-    per_100_000: f64,
-}
-
-/// Prints the table.
+/// Prints the table: for each step to ten times as much, what the work costs then.
 pub(super) fn run(options: &Options, report: Report) -> io::Result<()> {
     let table = report.table("Scale", COLUMNS)?;
     let once = options.scale_bytes;
     for is_read in [false, true] {
         let case = |bytes, topics, connections| Case { is_read, bytes, topics, connections };
-        let more = [case(once, 1, CONNECTIONS), case(once * 10, 1, CONNECTIONS)];
-        let topics = options.scale.iter().filter(|count| **count > 1);
-        let topics = topics.map(|count| case(once * 4, *count, CONNECTIONS));
-        let connections = options.scale.iter().map(|count| case(once * 4, 1, *count));
-        for case in more.into_iter().chain(topics).chain(connections) {
-            table.row(&row(&case, &rounds(options, |side| case.cost(&side))?))?;
+        let bytes = vec![case(once, 1, CONNECTIONS), case(once * 10, 1, CONNECTIONS)];
+        // Among many connections each must find something left to do.
+        let topics = options.scale.iter().map(|count| case(once * 4, *count, CONNECTIONS)).collect();
+        let connections = options.scale.iter().map(|count| case(once * 4, 1, *count)).collect();
+        for cases in [bytes, topics, connections] {
+            let mut before = None;
+            for case in &cases {
+                let costs = rounds(options, |side| case.cost(&side))?;
+                table.row(&row(case, &costs, before.as_deref()))?;
+                before = Some(costs);
+            }
         }
     }
     Ok(())
 }
 
 impl Case {
-    fn cost(&self, side: &Side) -> io::Result<Cost> {
+    /// In seconds of processors for a GB.
+    fn cost(&self, side: &Side) -> io::Result<f64> {
         let topics = self.topics;
         let work = if self.is_read {
             // A tenth of what is read, over all topics.
@@ -73,15 +73,23 @@ impl Case {
         let before = side.usage()?;
         let amount = load.run(side.address())?;
         let seconds = side.usage()?.cpu.saturating_sub(before.cpu).as_secs_f64();
-        Ok(Cost {
-            per_gb: seconds * 1e9 / amount.bytes as f64,
-            per_100_000: seconds * 1e5 / amount.requests as f64,
-        })
+        Ok(seconds * 1e9 / amount.bytes as f64)
     }
 }
 
-fn row(case: &Case, rounds: &[Pair<Cost>]) -> Vec<Cell> {
-    let logd = Spread::of(rounds, |pair| pair.logd.per_gb);
+/// `before` are the costs of a tenth: of the same for each byte, ten times as much costs ten times as much.
+fn row(case: &Case, costs: &[Pair<f64>], before: Option<&[Pair<f64>]>) -> Vec<Cell> {
+    let logd = Spread::of(costs, |pair| pair.logd);
+    let floor = Spread::of(costs, |pair| pair.floor);
+    let steps = before.map_or_else(
+        || [Cell::text_of("-"), Cell::text_of("-")],
+        |before| {
+            let logd = logd.median / Spread::of(before, |pair| pair.logd).median;
+            let floor = floor.median / Spread::of(before, |pair| pair.floor).median;
+            [Cell::Ratio(logd * 10.0), Cell::Number(floor * 10.0, 2)]
+        },
+    );
+    let [logd_step, floor_step] = steps;
     vec![
         Cell::text_of(if case.is_read { "read" } else { "write" }),
         Cell::Number(case.bytes as f64 / 1e9, 2),
@@ -89,8 +97,8 @@ fn row(case: &Case, rounds: &[Pair<Cost>]) -> Vec<Cell> {
         Cell::count(case.connections),
         Cell::Number(logd.median, 2),
         Cell::ends(logd),
-        Cell::Number(Spread::of(rounds, |pair| pair.floor.per_gb).median, 2),
-        Cell::Number(Spread::of(rounds, |pair| pair.logd.per_100_000).median, 2),
-        Cell::Number(Spread::of(rounds, |pair| pair.floor.per_100_000).median, 2),
+        Cell::Number(floor.median, 2),
+        logd_step,
+        floor_step,
     ]
 }
