@@ -126,6 +126,8 @@ impl Server {
             tracing::warn!(connections = self.shared.stats.active_connections(), "connections were cut");
         }
         connections.shutdown().await;
+        // What they have in work is stored before the last sync.
+        self.shared.threads.wait_for_end().await;
         background.shutdown().await;
         let shared = Arc::clone(&self.shared);
         let closed = spawn_blocking(move || shared.topics.close()).await;

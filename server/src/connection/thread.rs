@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
+use tokio::time::timeout;
 
 use super::{Carried, End, Shared, run};
 use crate::socket::Socket;
@@ -24,6 +25,9 @@ pub(crate) const THREADS_MAX: usize = 64;
 
 /// How long connections are served by the runtime after there were too few threads.
 const CROWDED: Duration = Duration::from_secs(10);
+
+/// How long the server waits for threads whose connections it has cut.
+const END: Duration = Duration::from_secs(2);
 
 /// The stack of a thread: what a request needs is on the heap.
 const STACK_BYTES: usize = 512 * 1024;
@@ -61,6 +65,13 @@ impl Threads {
     pub(super) fn is_crowded(&self) -> bool {
         let until = self.crowded_until.load(Ordering::Relaxed);
         until != 0 && self.now() < until
+    }
+
+    /// Waits until no thread serves a connection any more, for at most [`END`]: those whose connections were cut see that
+    /// at once, unless the disk keeps them.
+    pub(crate) async fn wait_for_end(&self) {
+        let all = u32::try_from(THREADS_MAX).unwrap_or(u32::MAX);
+        let _ = timeout(END, self.free.acquire_many(all)).await;
     }
 
     fn now(&self) -> u64 {
