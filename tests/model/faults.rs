@@ -34,6 +34,28 @@ fn fail_every_call(kind: FaultKind) -> [usize; 3] {
 }
 
 #[test]
+fn any_read_can_fail_once() {
+    let mut failed_opens = 0;
+    for (seed, read) in
+        SEEDS.into_iter().flat_map(|seed| (0..Workload::reads(seed)).map(move |read| (seed, read)))
+    {
+        let disk = disk(read);
+        disk.fail_read(disk.reads() + read);
+        let mut workload = Workload::new(seed, disk, OnError::GoOn, Cut::Seeded(read));
+        workload.run();
+        let context = format!("workload {seed}, read {read} fails");
+        let (disk, journal) = (&workload.disk, &workload.journal);
+        assert!(journal.acknowledged.len() > 20, "{context}: the workload goes on");
+        assert!(journal.append_errors + journal.sync_errors <= 1, "{context}: one fault is one error");
+        for cut in [Cut::KeepAll, Cut::LoseUnsynced] {
+            check_restarted(&disk.restart(cut), journal, &format!("{context}, then {cut:?}"));
+        }
+        failed_opens += journal.open_errors;
+    }
+    assert!(failed_opens > 20, "{failed_opens} opens");
+}
+
+#[test]
 fn any_call_can_fail_once() {
     let [appends, syncs, opens] = fail_every_call(FaultKind::Fail(ErrorKind::Other));
     assert!(appends > 25 && syncs > 12 && opens > 5, "{appends} appends, {syncs} syncs, {opens} opens");

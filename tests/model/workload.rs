@@ -106,6 +106,17 @@ impl Workload {
         calls
     }
 
+    /// How many calls that only read it makes where nothing fails.
+    pub(crate) fn reads(seed: u64) -> u64 {
+        let disk = disk(0);
+        let before = disk.reads();
+        let mut workload = Self::new(seed, disk, OnError::Stop, Cut::LoseUnsynced);
+        workload.run();
+        let reads = workload.disk.reads() - before;
+        assert!(reads > 50, "{reads} reads");
+        reads
+    }
+
     /// Runs to the end, or to the first error.
     pub(crate) fn run(&mut self) {
         let _ = self.run_steps();
