@@ -89,3 +89,30 @@ fn batch_is_synced_before_it_is_answered_on_the_runtime_and_on_a_thread() {
     trace.stop();
     check(&fs::read_to_string(&output).expect("strace has written it"), 23);
 }
+
+#[test]
+fn batch_in_the_spool_is_synced_before_it_has_its_name_and_its_name_before_the_end() {
+    let folder = tempfile::tempdir().expect("a directory can be made");
+    let (output, spool) = (folder.path().join("trace"), folder.path().join("spool"));
+    // Nobody listens there: what the program wrote goes to the spool when it ends.
+    let status = Command::new("strace")
+        .args(["-f", "-y", "-e", "trace=fsync,fdatasync,rename,renameat,renameat2", "-o"])
+        .arg(&output)
+        .arg(env!("CARGO_BIN_EXE_writer-app"))
+        .args(["write", "127.0.0.1:1"])
+        .arg(&spool)
+        .arg("20")
+        .stdout(Stdio::null())
+        .status()
+        .expect("strace is installed by tests/run");
+    assert!(status.success(), "{status}");
+    let trace = fs::read_to_string(&output).expect("strace has written it");
+    let line_of = |is_it: &dyn Fn(&str) -> bool| trace.lines().position(is_it);
+    let synced = line_of(&|line| line.contains("sync(") && line.contains(".batch.new>"));
+    let named = line_of(&|line| line.contains("rename") && line.contains(".batch\""));
+    assert!(synced.is_some() && synced < named, "{trace}");
+    let folder = format!("<{}>", spool.display());
+    let behind = trace.lines().skip(named.unwrap_or_default());
+    let is_secured = behind.into_iter().any(|line| line.contains("sync(") && line.contains(&folder));
+    assert!(is_secured, "{trace}");
+}

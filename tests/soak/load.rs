@@ -74,7 +74,7 @@ impl Load {
             let spool = folder.path().join(format!("spool-{number}"));
             tasks.spawn(self.clone().write(topic.clone(), spool, number as u64, told));
             for consumer in 0..CONSUMERS {
-                let key = ConsumerKey::new(topic.clone(), &format!("consumer-{consumer}"));
+                let key = ConsumerKey::new(topic.clone(), format!("consumer-{consumer}"));
                 let key = key.expect("a consumer's name");
                 tasks.spawn(consume(self.config.clone(), Arc::clone(&state), key, end.clone()));
             }
@@ -183,15 +183,14 @@ async fn consume(
             let number = number_of(received.bytes());
             assert!(number <= totals.consumed, "{key}: {number} where {} should be", totals.consumed);
             if number == totals.consumed {
-                totals.consumed += 1
+                totals.consumed += 1;
             } else {
-                totals.again += 1
+                totals.again += 1;
             }
             received.ack();
             left -= 1;
         }
-        let shutdown = consumer.shutdown(END_BOUND).await.expect("the store is there");
-        drop(shutdown);
+        consumer.shutdown(END_BOUND).await.expect("the store is there");
         if *end.borrow() == Some(totals.consumed) {
             return totals;
         }

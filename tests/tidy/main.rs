@@ -6,6 +6,7 @@
 
 mod code;
 mod members;
+mod planted;
 mod rules;
 
 use std::fs;

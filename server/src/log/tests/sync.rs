@@ -233,3 +233,35 @@ fn a_full_disk_refuses_and_a_disk_with_room_takes_again() {
     assert!(findings.iter().all(|finding| matches!(finding, Finding::IndexRebuilt { .. })), "{findings:?}");
     assert_holds(&log, &starts(0, &batches), &batches);
 }
+
+#[test]
+fn an_index_on_the_disk_is_of_a_partition_that_is_on_the_disk() {
+    let batches: Vec<_> = (0..40).map(|number| batch_of(50 + number)).collect();
+    let write = |disk: &SimDisk| {
+        // Where the power is gone, nothing comes of it.
+        let Ok((log, _)) = Log::open(Arc::new(disk.clone()), Path::new(DIR), config(400)) else { return };
+        for batch in &batches {
+            let _ = try_append(&log, batch);
+            log.maintain();
+        }
+    };
+    let whole = SimDisk::new(1);
+    write(&whole);
+    let mut indexes = 0;
+    for call in 0..whole.calls() {
+        let disk = SimDisk::new(call);
+        disk.inject(Fault { call, kind: FaultKind::PowerCut });
+        write(&disk);
+        for cut in [Cut::LoseUnsynced, Cut::Seeded(call)] {
+            let disk = disk.restart(cut);
+            for entry in disk.list(Path::new(DIR)).unwrap_or_default() {
+                let Some(start) = entry.name.strip_suffix(".index") else { continue };
+                let partition = format!("{start}.log");
+                let context = format!("{partition}, power cut at call {call}, {cut:?}");
+                assert!(file(&disk, &partition) == file(&whole, &partition), "{context}");
+                indexes += 1;
+            }
+        }
+    }
+    assert!(indexes > 100, "{indexes} indexes");
+}

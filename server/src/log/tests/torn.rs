@@ -1,6 +1,8 @@
 //! Head partitions that a crash has torn.
 
 use super::*;
+use crate::disk::{Fault, FaultKind};
+use crate::log::AppendError;
 
 /// How many of the batches are whole in the first `bytes` bytes of them.
 fn whole(batches: &[Vec<u8>], bytes: usize) -> usize {
@@ -141,4 +143,29 @@ fn a_tail_that_cannot_be_kept_is_not_cut() {
     disk.set_capacity(None);
     let (_, findings) = open(&disk, &config(100));
     assert!(matches!(findings[..], [Finding::TornTail { bytes: 3000, .. }]), "{findings:?}");
+}
+
+#[test]
+fn what_a_failed_write_has_left_never_becomes_a_batch() {
+    let (first, short, inner) = (batch_of(20), batch_of(200), batch(&[b"inner"]));
+    // A message with a whole batch in it, which lies behind the shorter batch that is stored in its place.
+    let outer = (0..short.len())
+        .map(|filler| batch(&[&[&vec![b'f'; filler], &inner[..], b" and more"].concat()]))
+        .find(|outer| memchr::memmem::rfind(outer, b"BATCH ") == Some(short.len()))
+        .unwrap();
+    for written in [outer.len() - 1, short.len() + inner.len()] {
+        let disk = SimDisk::new(1);
+        let (log, _) = open(&disk, &config(1_000_000));
+        append(&log, &first);
+        disk.inject(Fault { call: disk.calls(), kind: FaultKind::DiskFull { written } });
+        assert!(matches!(try_append(&log, &outer), Err(AppendError::DiskFull(_))));
+        append(&log, &short);
+        // Killed: nothing more is done.
+        drop(log);
+        let (log, findings) = open(&disk, &config(1_000_000));
+        assert_eq!(findings, [], "{written} bytes were left");
+        let held = [first.clone(), short.clone()];
+        assert_eq!(end(&log), held.concat().len() as u64, "{written} bytes were left");
+        assert_holds(&log, &starts(0, &held), &held);
+    }
 }
