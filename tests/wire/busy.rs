@@ -4,6 +4,7 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use logd_tests::{BOUND, RawPeer, TestServer, batch, wait_until};
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 
 const PING: &[u8] = b"PING\r\n";
 
@@ -144,6 +145,23 @@ fn server_that_ends_waits_for_no_thread_longer_than_for_others() {
     let stopped = server.terminate();
     assert!(stopped.status.success(), "{stopped:?}");
     peer.expect_closed();
+}
+
+#[test]
+fn busy_connection_goes_on_where_the_system_has_nothing_for_a_thread() {
+    let server = TestServer::start(&[]);
+    let mut peer = server.peer();
+    peer.ask(PING, b"OK\r\n");
+    let pid = Pid::from_raw(i32::try_from(server.pid()).expect("a process id")).expect("not 0");
+    // Those that are open stay so; there is no other one.
+    let limit = Rlimit { current: Some(3), maximum: getrlimit(Resource::Nofile).maximum };
+    prlimit(Some(pid), Resource::Nofile, limit).expect("a lower limit is allowed");
+    let hello = batch("default", &[b"hello"]);
+    for round in 0..2000 {
+        peer.ask(PING, b"OK\r\n");
+        assert_eq!(peer.append(&hello), 45 * round);
+    }
+    wait_until("no thread waits for its connection", BOUND, || threads(&server) == 0);
 }
 
 #[test]

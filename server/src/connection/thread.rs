@@ -10,6 +10,7 @@ use std::net::Shutdown;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::Builder;
 use std::time::{Duration, Instant};
 
 use tokio::net::TcpStream;
@@ -56,9 +57,14 @@ impl Threads {
         }
         let taken = Arc::clone(&self.free).try_acquire_owned().ok();
         if taken.is_none() {
-            self.crowded_until.store(self.now().saturating_add(millis(CROWDED)), Ordering::Relaxed);
+            self.crowd();
         }
         taken
+    }
+
+    /// There are too few: all connections are served by the runtime for a while.
+    fn crowd(&self) {
+        self.crowded_until.store(self.now().saturating_add(millis(CROWDED)), Ordering::Relaxed);
     }
 
     /// Whether all connections are to be served by the runtime.
@@ -95,30 +101,48 @@ impl Drop for Cut {
     }
 }
 
-/// Serves a connection on a thread until it pauses or ends.
+/// Serves a connection on a thread until it pauses or ends. Where the system has no thread or no descriptor left, the
+/// connection comes back as one that pauses: the runtime goes on with it.
 ///
 /// # Cancel safety
 /// When the future is dropped the connection is cut.
 pub(super) async fn run_on_thread(
     stream: TcpStream,
-    mut carried: Carried,
+    carried: Carried,
     shared: &Arc<Shared>,
     shutdown: &watch::Receiver<bool>,
     permit: OwnedSemaphorePermit,
 ) -> io::Result<(TcpStream, Carried, End)> {
-    let socket = Socket::own(stream)?;
-    let mut cut = Cut(Some(socket.as_fd().try_clone_to_owned()?.into()));
-    let (shared, shutdown, runtime) = (Arc::clone(shared), shutdown.clone(), Handle::current());
+    let (give, given) = oneshot::channel();
     let (done, is_done) = oneshot::channel();
-    std::thread::Builder::new().name("connection".into()).stack_size(STACK_BYTES).spawn(move || {
-        let end = runtime.block_on(run(&socket, &mut carried, &shared, shutdown));
-        // Who has cut the connection does not wait.
-        let _ = done.send((socket, carried, end));
+    let work = (Arc::clone(shared), shutdown.clone(), Handle::current());
+    let spawned = thread().spawn(move || {
+        let (shared, shutdown, runtime) = work;
+        // Nothing is given where there was no descriptor.
+        if let Ok((socket, mut carried)) = given.blocking_recv() {
+            let end = runtime.block_on(run(&socket, &mut carried, &shared, shutdown));
+            // Who has cut the connection does not wait.
+            let _ = done.send((socket, carried, end));
+        }
         drop(permit);
-    })?;
+    });
+    let mut cut = match spawned.and_then(|_| stream.as_fd().try_clone_to_owned()) {
+        Ok(socket) => Cut(Some(socket.into())),
+        Err(error) => {
+            shared.threads.crowd();
+            tracing::warn!(%error, "a busy connection has no thread of its own");
+            return Ok((stream, carried, End::Paused));
+        }
+    };
+    // Only where the thread has ended it is not taken.
+    let _ = give.send((Socket::own(stream)?, carried));
     let ended = is_done.await;
     let (socket, carried, end) = ended.map_err(|_| io::Error::other("the connection's thread has ended"))?;
     let end = end?;
     cut.0 = None;
     Ok((socket.watched()?, carried, end))
+}
+
+fn thread() -> Builder {
+    Builder::new().name("connection".into()).stack_size(STACK_BYTES)
 }
