@@ -1,6 +1,6 @@
 //! How many connections there can be.
 
-use logd_tests::{BOUND, RawPeer, TestServer, wait_until};
+use logd_tests::{BOUND, RawPeer, TestServer, batch, wait_until};
 
 const TOO_MANY: &[u8] = b"ERR too many connections\r\n";
 
@@ -42,6 +42,35 @@ fn place_of_a_connection_that_ended_is_free_again() {
         let _second = first_served(&server);
         first.ask(b"CLOSE\r\n", b"OK\r\n");
     }
+}
+
+#[test]
+fn silent_connection_that_has_read_takes_next_to_no_memory() {
+    const READERS: u64 = 300;
+    const BYTES_EACH_MAX: u64 = 16 * 1024;
+    let server = TestServer::start(&[]);
+    let hello = batch("default", &[b"hello"]);
+    // So that a batch is found by a walk over many.
+    let mut writer = server.peer();
+    for _ in 0..1500 {
+        writer.append(&hello);
+    }
+    let mut peers: Vec<RawPeer> = (0..READERS).map(|_| server.peer()).collect();
+    let read = |offset: usize, peers: &mut [RawPeer]| {
+        for peer in peers {
+            peer.send(format!("READ default {offset} 1\r\n").as_bytes());
+            peer.expect(format!("OK {offset} 1\r\n").as_bytes());
+            peer.expect(&hello);
+        }
+    };
+    read(0, &mut peers[..1]);
+    for peer in &mut peers {
+        peer.ask(b"PING\r\n", b"OK\r\n");
+    }
+    let before = server.resident_bytes();
+    read(1000 * hello.len(), &mut peers);
+    let grown = server.resident_bytes().saturating_sub(before);
+    assert!(grown < READERS * BYTES_EACH_MAX, "`{grown}` bytes for `{READERS}` connections");
 }
 
 /// A connection that is served, as soon as there is a place for one.

@@ -7,6 +7,7 @@
 
 mod reading;
 mod requests;
+mod scratch;
 mod serve;
 mod thread;
 
@@ -108,7 +109,6 @@ async fn run(
         shutdown,
         work: 0,
         since: Instant::now(),
-        scratch: Vec::new(),
     };
     connection.run().await
 }
@@ -125,8 +125,6 @@ struct Connection<'a> {
     /// How many bytes were moved since then, and [`BUSY_BYTES`] for each request.
     work: u64,
     since: Instant,
-    /// What reading envelopes of the storage needs; its contents do not matter.
-    scratch: Vec<u8>,
 }
 
 /// docs/protocol.md, "Dedup": what its writer sent behind it is refused, too, so that the order is kept.
@@ -264,7 +262,7 @@ impl Connection<'_> {
             }
             Ok(request) => {
                 stats.request(request.command());
-                requests::answer(self.shared, &request, &mut self.output, &mut self.scratch)
+                requests::answer(self.shared, &request, &mut self.output)
             }
             Err(rejection) => {
                 stats.request(rejection.command);

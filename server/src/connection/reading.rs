@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::Connection;
+use super::scratch::with_scratch;
 use crate::input::Received;
 use crate::log::{ReadError, Selection};
 use crate::topic::Topic;
@@ -30,13 +31,29 @@ impl Read {
             |topic: &Arc<Topic>| self.offset.is_none_or(|offset| offset != topic.log().view().extent().next);
         self.wait.is_some() && !self.topic.as_ref().is_ok_and(is_there)
     }
+
+    fn select(&self) -> Result<Selection, Reason> {
+        let topic = self.topic.as_ref().map_err(|_| Reason::NotFound)?;
+        let view = topic.log().view();
+        let selected = with_scratch(|scratch| match self.offset {
+            Some(offset) => view.select(offset, self.messages, scratch),
+            None => view.select_oldest(self.messages, scratch),
+        });
+        selected.map_err(|error| match error {
+            ReadError::NotFound => Reason::NotFound,
+            ReadError::Io(error) => {
+                tracing::error!(topic = %topic.name(), %error, "a read failed");
+                Reason::StorageFailed
+            }
+        })
+    }
 }
 
 impl Connection<'_> {
     /// Answers a READ or TAIL.
     pub(super) async fn read(&mut self, read: Read) -> io::Result<()> {
         let selected = match read.wait {
-            None => self.select(&read),
+            None => read.select(),
             Some(wait) => {
                 self.output.flush().await?;
                 self.wait_and_select(&read, Instant::now() + wait).await?
@@ -54,22 +71,6 @@ impl Connection<'_> {
                 Ok(())
             }
         }
-    }
-
-    fn select(&mut self, read: &Read) -> Result<Selection, Reason> {
-        let topic = read.topic.as_ref().map_err(|_| Reason::NotFound)?;
-        let view = topic.log().view();
-        let selected = match read.offset {
-            Some(offset) => view.select(offset, read.messages, &mut self.scratch),
-            None => view.select_oldest(read.messages, &mut self.scratch),
-        };
-        selected.map_err(|error| match error {
-            ReadError::NotFound => Reason::NotFound,
-            ReadError::Io(error) => {
-                tracing::error!(topic = %topic.name(), %error, "a read failed");
-                Reason::StorageFailed
-            }
-        })
     }
 
     /// Selects, after waiting for a batch while the offset is that of the next one, or while the topic is not there.
@@ -94,8 +95,7 @@ impl Connection<'_> {
                 return Ok(Err(Reason::NotFound));
             }
         }
-        let read = Read { topic: Ok(topic), ..*read };
-        Ok(self.select(&read))
+        Ok(Read { topic: Ok(topic), ..*read }.select())
     }
 
     /// Waits for a change; `false` when the time is up or the server ends. An error when the peer is gone.

@@ -6,6 +6,7 @@ use logd_protocol::{BatchError, Bound, Offset, RawBatch, Reason, Request, Respon
 use tokio::task::spawn_blocking;
 
 use super::reading::Read;
+use super::scratch::with_scratch;
 use super::{Next, Shared};
 use crate::control;
 use crate::log::{Moment, ReadError};
@@ -39,14 +40,7 @@ async fn create(shared: &Arc<Shared>, name: TopicName) -> Result<Arc<Topic>, Rea
 }
 
 /// Answers a request that is not a batch; a READ or TAIL is left to the caller.
-///
-/// `scratch` is what reading envelopes of the storage needs.
-pub(super) fn answer(
-    shared: &Shared,
-    request: &Request<'_>,
-    output: &mut Output<'_>,
-    scratch: &mut Vec<u8>,
-) -> Next {
+pub(super) fn answer(shared: &Shared, request: &Request<'_>, output: &mut Output<'_>) -> Next {
     let topic = |name: TopicRef<'_>| shared.topics.get(name).ok_or_else(|| TopicName::from(name));
     let command = request.command();
     match *request {
@@ -68,7 +62,7 @@ pub(super) fn answer(
         },
         Request::At { topic: name, time_ms, bound } => {
             let found = topic(name).map_err(|_| Reason::NotFound);
-            let response = match found.and_then(|topic| at(&topic, time_ms, bound, scratch)) {
+            let response = match found.and_then(|topic| at(&topic, time_ms, bound)) {
                 Ok(Moment { offset, has_batch }) => Response::Found { offset, batches: u64::from(has_batch) },
                 Err(reason) => {
                     shared.stats.error(Some(command));
@@ -94,8 +88,8 @@ pub(super) fn answer(
 }
 
 /// docs/protocol.md, "Time".
-fn at(topic: &Topic, time_ms: u64, bound: Bound, scratch: &mut Vec<u8>) -> Result<Moment, Reason> {
-    topic.log().view().at(time_ms, bound, scratch).map_err(|error| match error {
+fn at(topic: &Topic, time_ms: u64, bound: Bound) -> Result<Moment, Reason> {
+    with_scratch(|scratch| topic.log().view().at(time_ms, bound, scratch)).map_err(|error| match error {
         ReadError::NotFound => Reason::NotFound,
         ReadError::Io(error) => {
             tracing::error!(topic = %topic.name(), %error, "a time was not looked up");
