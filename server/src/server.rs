@@ -48,8 +48,6 @@ pub struct Server {
     local_addr: SocketAddr,
     shared: Arc<Shared>,
     connections_max: usize,
-    /// Released when the server is dropped, or its process dies.
-    _lock: DirLock,
 }
 
 impl Server {
@@ -71,10 +69,10 @@ impl Server {
         config.host = local_addr.to_string();
         let dir = config.workdir.clone();
         let opened = spawn_blocking(move || open(config)).await;
-        let (shared, lock) = opened.map_err(|error| StartError::Workdir { dir, source: error.into() })??;
+        let shared = opened.map_err(|error| StartError::Workdir { dir, source: error.into() })??;
         warn_if_open(local_addr);
         let shared = Arc::new(shared);
-        Ok(Self { listener, local_addr, shared, connections_max, _lock: lock })
+        Ok(Self { listener, local_addr, shared, connections_max })
     }
 
     /// The address that the server listens on; with port 0 in the settings, the one that was free.
@@ -90,7 +88,8 @@ impl Server {
     ///
     /// # Cancel safety
     /// When the future is dropped, connections are cut, and nothing is synced. Everything acknowledged is as safe as
-    /// its write guarantee says.
+    /// its write guarantee says. The work directory is free again as soon as the requests that are under way have come
+    /// to their end.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), ServeError> {
         let (stop, stopped) = watch::channel(false);
         let mut connections = JoinSet::new();
@@ -182,7 +181,7 @@ async fn listen(host: &str) -> Result<TcpListener, StartError> {
     })
 }
 
-fn open(config: Config) -> Result<(Shared, DirLock), StartError> {
+fn open(config: Config) -> Result<Shared, StartError> {
     let disk: Arc<dyn Disk> = Arc::new(OsDisk::new(config.file_mode));
     let workdir = |source| StartError::Workdir { dir: config.workdir.clone(), source };
     let is_new = disk.list(&config.workdir).is_err();
@@ -195,14 +194,14 @@ fn open(config: Config) -> Result<(Shared, DirLock), StartError> {
         return Err(StartError::WorkdirInUse { dir: config.workdir, holder: holder.unwrap_or_default() });
     };
     let topics = Topics::open(disk, &config)?;
-    let shared = Shared {
+    Ok(Shared {
         topics,
         stats: Arc::default(),
         buffers: Arc::default(),
         threads: Threads::default(),
         config,
-    };
-    Ok((shared, lock))
+        _lock: lock,
+    })
 }
 
 /// Makes a new directory, and those above it that may be new, survive a power cut.

@@ -9,6 +9,7 @@ mod bounds;
 mod busy;
 mod connections;
 mod dedup;
+mod dropped;
 mod extensions;
 mod fuzz;
 mod lines;

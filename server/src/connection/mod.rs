@@ -26,6 +26,7 @@ use self::reading::Read;
 pub(crate) use self::serve::{reject, reject_at_once, serve};
 pub(crate) use self::thread::{THREADS_MAX, Threads};
 use crate::config::Config;
+use crate::disk::DirLock;
 use crate::input::{BufferPool, Input, Received};
 use crate::send::Output;
 use crate::socket::Socket;
@@ -56,6 +57,9 @@ pub(crate) struct Shared {
     pub(crate) stats: Arc<Stats>,
     pub(crate) buffers: Arc<BufferPool>,
     pub(crate) threads: Threads,
+    /// Released behind the last connection, or when the process dies: what one has in work may still be stored after
+    /// the server was dropped, and must not be beside another server.
+    pub(crate) _lock: DirLock,
 }
 
 /// How a connection came to its end.

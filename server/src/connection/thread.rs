@@ -124,7 +124,8 @@ pub(super) async fn run_on_thread(
             // Who has cut the connection does not wait.
             let _ = done.send((socket, carried, end));
         }
-        drop(permit);
+        // Who waits for all threads finds the work directory free.
+        drop((shared, permit));
     });
     let mut cut = match spawned.and_then(|_| stream.as_fd().try_clone_to_owned()) {
         Ok(socket) => Cut(Some(socket.into())),
