@@ -25,8 +25,22 @@ const FRAME: &[u8] = b"MSG ";
 /// The longest header of a message: `MSG `, twenty digits, `\r\n`.
 const FRAME_BYTES_MAX: usize = 26;
 
+/// The least bytes of a message: `MSG 0\r\n\r\n`.
+const MESSAGE_BYTES_MIN: u64 = 9;
+
 /// Where the end of an envelope is looked for: few are longer.
 const ENVELOPE_BYTES: usize = 512;
+
+/// What has been lost with damaged bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Lost {
+    /// How many batches.
+    pub batches: u64,
+    /// How many messages were in them.
+    pub messages: u64,
+    /// Whether that is known; otherwise it is the least that can be said.
+    pub is_exact: bool,
+}
 
 /// Where a batch lies, by its envelope.
 struct Extent {
@@ -57,6 +71,26 @@ impl Window<'_> {
                 found => return Ok(found),
             }
         }
+    }
+
+    /// What has been lost between two places where batches start, by the envelopes that are left there.
+    pub(super) fn lost(&mut self, mut from: u64, to: u64) -> io::Result<Lost> {
+        let mut lost = Lost { batches: 0, messages: 0, is_exact: true };
+        while from < to {
+            let Decoded::Whole { value, bytes } = decode_envelope(self.at_least(from, LINE_BYTES_MAX)?)
+            else {
+                return Ok(Lost { batches: lost.batches + 1, is_exact: false, ..lost });
+            };
+            let end = from.saturating_add(bytes as u64).saturating_add(value.body_bytes);
+            // More messages than have room in the body: the count is what is damaged.
+            if end > to || value.messages > value.body_bytes / MESSAGE_BYTES_MIN {
+                return Ok(Lost { batches: lost.batches + 1, is_exact: false, ..lost });
+            }
+            lost.batches += 1;
+            lost.messages = lost.messages.saturating_add(value.messages);
+            from = end;
+        }
+        Ok(lost)
     }
 
     /// Where the next batch starts, valid or not, behind a damaged one whose envelope can be read.

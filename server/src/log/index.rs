@@ -74,11 +74,7 @@ impl Index {
     pub(super) fn push(&mut self, bytes: u64, messages: u64, time: Arrival) {
         let latest = self.end.time.latest();
         let time = if time.latest() < latest { Arrival::by(latest) } else { time };
-        let is_entry = self.entries.last().is_none_or(|last| {
-            self.end.place - last.place >= SPACING_BYTES
-                || self.holes.last().is_some_and(|hole| hole.to == self.end.place)
-        });
-        if is_entry {
+        if is_entry(self.entries.last(), self.holes.last(), self.end.place) {
             self.entries.push(Mark { time, ..self.end });
         }
         self.end.place += bytes;
@@ -135,6 +131,11 @@ impl Index {
         let count = self.entries.partition_point(|entry| entry.time.latest() <= time);
         let later = self.entries.get(count..).unwrap_or_default();
         later.iter().find(|entry| entry.time.exact().is_some()).copied()
+    }
+
+    /// The entries, in order.
+    pub(super) fn entries(&self) -> &[Mark] {
+        &self.entries
     }
 
     /// The last entry.
@@ -211,6 +212,11 @@ impl Index {
             && self.holes.iter().zip(self.holes.iter().skip(1)).all(|(one, next)| one.to < next.from);
         rising && holes
     }
+}
+
+/// Whether the batch at `place` gets an entry, behind this entry and this hole.
+pub(super) fn is_entry(last: Option<&Mark>, hole: Option<&Hole>, place: u64) -> bool {
+    last.is_none_or(|last| place - last.place >= SPACING_BYTES || hole.is_some_and(|hole| hole.to == place))
 }
 
 /// The beginning of an index file: enough to know what a partition holds without reading the entries.

@@ -7,6 +7,7 @@
 //! | `<start>.index.new` | an index being written; never read |
 //! | `<start>.times` | when some of its batches arrived, while it has no index |
 //! | `<offset>.torn` | the end of a head partition that was cut off when the topic was opened |
+//! | `<name>.aside` | a file of any of these names that `logd check --repair` has taken out of use; never read |
 //! | `<start>.idx` | an index of Go logd; never read, removed with its partition |
 //!
 //! Go logd pads its numbers in some versions, so a partition keeps the name under which it was found.
@@ -50,6 +51,16 @@ impl PartitionFile {
         dir.join(format!("{}.log", self.stem))
     }
 
+    /// The name of the file.
+    pub(super) fn log_name(&self) -> String {
+        format!("{}.log", self.stem)
+    }
+
+    /// The name of the index file.
+    pub(super) fn index_name(&self) -> String {
+        format!("{}{INDEX}", self.stem)
+    }
+
     pub(super) fn index(&self, dir: &Path) -> PathBuf {
         dir.join(format!("{}{INDEX}", self.stem))
     }
@@ -77,6 +88,12 @@ const NEW_INDEX: &str = ".index.new";
 /// How the names of recorded times end.
 const TIMES: &str = ".times";
 
+/// How the names of tails end that were cut off.
+const TORN: &str = ".torn";
+
+/// How the names of files end that were taken out of use.
+const ASIDE: &str = ".aside";
+
 /// The name of a file that is of use only beside its partition.
 pub(super) enum CompanionName<'a> {
     /// Of an index or of times, and the name of its partition without `.log`.
@@ -96,7 +113,52 @@ pub(super) fn companion_name(name: &str) -> Option<CompanionName<'_>> {
 /// Where the `number`th tail that was cut off at `offset` is kept.
 pub(super) fn torn(dir: &Path, offset: u64, number: u32) -> PathBuf {
     match number {
-        0 => dir.join(format!("{offset}.torn")),
-        number => dir.join(format!("{offset}.{number}.torn")),
+        0 => dir.join(format!("{offset}{TORN}")),
+        number => dir.join(format!("{offset}.{number}{TORN}")),
+    }
+}
+
+/// Where the `number`th file of this name is kept that was taken out of use.
+pub(super) fn aside(dir: &Path, name: &str, number: u32) -> PathBuf {
+    match number {
+        0 => dir.join(format!("{name}{ASIDE}")),
+        number => dir.join(format!("{name}.{number}{ASIDE}")),
+    }
+}
+
+/// What a file in a topic's directory is, by its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind<'a> {
+    /// A partition.
+    Partition,
+    /// Of use only beside the partition of this name without `.log`.
+    Companion(&'a str),
+    /// An index that is being written.
+    Unfinished,
+    /// Kept for people: a tail that was cut off, or a file that was taken out of use.
+    Kept,
+    /// None of ours.
+    Foreign,
+}
+
+/// What a file's name says.
+pub(super) fn kind(name: &str) -> Kind<'_> {
+    let is_number = |text: &str| parse_u64(text.as_bytes()).is_ok();
+    match companion_name(name) {
+        Some(CompanionName::Finished(stem)) => return Kind::Companion(stem),
+        Some(CompanionName::New) => return Kind::Unfinished,
+        None => {}
+    }
+    if let Some(stem) = name.strip_suffix(TORN) {
+        let offset = stem.split_once('.').map_or(stem, |(offset, _)| offset);
+        return if is_number(offset) { Kind::Kept } else { Kind::Foreign };
+    }
+    if name.ends_with(ASIDE) {
+        return Kind::Kept;
+    }
+    match name.rsplit_once('.') {
+        Some((stem, "log")) if is_number(stem) => Kind::Partition,
+        Some((stem, "idx")) if is_number(stem) => Kind::Companion(stem),
+        _ => Kind::Foreign,
     }
 }

@@ -8,6 +8,8 @@
 #![cfg_attr(not(test), warn(clippy::indexing_slicing))]
 
 mod arrival;
+mod aside;
+pub mod check;
 mod damage;
 mod error;
 mod index;

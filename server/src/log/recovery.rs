@@ -11,6 +11,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::aside::{self, Stretch};
 use super::error::OpenError;
 use super::index::{Hole, Index, Mark};
 use super::layout::{self, CompanionName, PartitionFile};
@@ -20,12 +21,6 @@ use super::times::Times;
 use super::writer::Writer;
 use super::writers::Writers;
 use crate::disk::{Disk, Entry, File, OpenMode};
-
-/// How many tails cut off at the same offset are kept apart.
-const TORN_FILES_MAX: u32 = 1000;
-
-/// How much is copied at once.
-const COPY_BYTES: usize = 1024 * 1024;
 
 /// What was found out of order when a topic was opened.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -331,36 +326,10 @@ impl Recovery<'_> {
         place: u64,
         length: u64,
     ) -> Result<(), OpenError> {
-        let bytes = length - place;
-        let kept_in = self
-            .set_aside(file, start + place, place, length)
-            .map_err(|source| OpenError::SetAside { path: path.to_path_buf(), bytes, source })?;
-        file.set_len(place).and_then(|()| file.sync()).map_err(OpenError::io("cut", path))?;
-        self.findings.push(Finding::TornTail { offset: start + place, bytes, kept_in });
+        let stretch = Stretch { offset: start + place, place, end: length };
+        let kept_in = aside::cut(&**self.disk, self.dir, file, path, stretch)?;
+        self.findings.push(Finding::TornTail { offset: start + place, bytes: length - place, kept_in });
         Ok(())
-    }
-
-    fn set_aside(&self, file: &dyn File, offset: u64, place: u64, end: u64) -> io::Result<PathBuf> {
-        let (path, copy) = self.new_torn_file(offset)?;
-        if let Err(error) = copy_stretch(file, place, end, &*copy).and_then(|()| self.disk.sync_dir(self.dir))
-        {
-            // Half a copy is of no use, and takes room on a disk that may be full.
-            let _ = self.disk.remove(&path);
-            return Err(error);
-        }
-        Ok(path)
-    }
-
-    fn new_torn_file(&self, offset: u64) -> io::Result<(PathBuf, Arc<dyn File>)> {
-        for number in 0..TORN_FILES_MAX {
-            let path = layout::torn(self.dir, offset, number);
-            match self.disk.open(&path, OpenMode::CreateNew) {
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                Err(error) => return Err(error),
-                Ok(file) => return Ok((path, file)),
-            }
-        }
-        Err(io::Error::new(io::ErrorKind::AlreadyExists, "too many `.torn` files for the same offset"))
     }
 }
 
@@ -369,18 +338,4 @@ impl Recovery<'_> {
 fn is_known_short(partition: &Partition, found: u64, bytes: u64) -> bool {
     let is_hole = |hole: &Hole| hole.to == bytes && hole.from <= found;
     partition.read_index().is_ok_and(|(index, _)| index.holes().last().is_some_and(is_hole))
-}
-
-/// Writes what `file` has from `place` to `end` to the beginning of `copy`, and syncs it.
-fn copy_stretch(file: &dyn File, mut place: u64, end: u64, copy: &dyn File) -> io::Result<()> {
-    let mut buffer = vec![0; COPY_BYTES];
-    let mut written = 0;
-    while place < end {
-        let read = file.read_full_at(&mut buffer, place)?;
-        let Some(bytes) = buffer.get(..read).filter(|bytes| !bytes.is_empty()) else { break };
-        copy.write_all_at(bytes, written)?;
-        place += read as u64;
-        written += read as u64;
-    }
-    copy.sync()
 }

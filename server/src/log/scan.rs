@@ -39,32 +39,28 @@ pub(super) fn scan(
     times: &Times,
     mut found: impl FnMut(BatchId, u64),
 ) -> io::Result<Scan> {
-    let mut window = Window { file, end, bytes_min: WINDOW_BYTES, bytes: Vec::new(), place: 0 };
+    let mut window = Window::new(file, end);
     loop {
         let at = index.end().place;
         if at >= end {
             return Ok(Scan { index, tail: None });
         }
-        if let Some(Valid { bytes, messages, id }) = window.valid_batch(at)? {
-            if let Some(id) = id {
-                found(id, at);
-            }
-            let time = match times.recorded(at) {
-                Some(time) => {
-                    index.arrived_by(time);
-                    Arrival::behind(time, index.end().time.latest())
+        match window.step(at, end, index.holes().len())? {
+            Step::Batch(Valid { bytes, messages, id }) => {
+                if let Some(id) = id {
+                    found(id, at);
                 }
-                None => Arrival::by(times.latest()),
-            };
-            index.push(bytes, messages, time);
-        } else if index.holes().len() >= HOLES_MAX {
-            // No more holes are told apart: the rest is one. It is kept, for there may be batches in it.
-            index.push_hole(end);
-        } else {
-            match window.batch_behind(at)? {
-                Some(next) => index.push_hole(next),
-                None => return Ok(Scan { index, tail: Some(at) }),
+                let time = match times.recorded(at) {
+                    Some(time) => {
+                        index.arrived_by(time);
+                        Arrival::behind(time, index.end().time.latest())
+                    }
+                    None => Arrival::by(times.latest()),
+                };
+                index.push(bytes, messages, time);
             }
+            Step::Hole(to) => index.push_hole(to),
+            Step::Tail => return Ok(Scan { index, tail: Some(at) }),
         }
     }
 }
@@ -78,8 +74,18 @@ pub(super) fn is_valid_at(file: &dyn File, place: u64, end: u64) -> io::Result<b
 /// A batch with the right checksum.
 pub(super) struct Valid {
     pub(super) bytes: u64,
-    messages: u64,
+    pub(super) messages: u64,
     id: Option<BatchId>,
+}
+
+/// What is at a place where a batch should start.
+pub(super) enum Step {
+    /// A batch.
+    Batch(Valid),
+    /// None; what follows goes on there.
+    Hole(u64),
+    /// None, nor behind it.
+    Tail,
 }
 
 /// The part of a partition that is in memory.
@@ -93,7 +99,24 @@ pub(super) struct Window<'a> {
     place: u64,
 }
 
-impl Window<'_> {
+impl<'a> Window<'a> {
+    /// A window on a partition that is read from end to end, and ends at `end`.
+    pub(super) const fn new(file: &'a dyn File, end: u64) -> Self {
+        Self { file, end, bytes_min: WINDOW_BYTES, bytes: Vec::new(), place: 0 }
+    }
+
+    /// What is at `place` of a partition that should have `end` bytes, behind so many holes.
+    pub(super) fn step(&mut self, place: u64, end: u64, holes: usize) -> io::Result<Step> {
+        if let Some(valid) = self.valid_batch(place)? {
+            return Ok(Step::Batch(valid));
+        }
+        if holes >= HOLES_MAX {
+            // No more holes are told apart: the rest is one. It is kept, for there may be batches in it.
+            return Ok(Step::Hole(end));
+        }
+        Ok(self.batch_behind(place)?.map_or(Step::Tail, Step::Hole))
+    }
+
     /// The batch at `place`, if there is one with the right checksum.
     pub(super) fn valid_batch(&mut self, place: u64) -> io::Result<Option<Valid>> {
         let found = self.batch(place, |batch| {

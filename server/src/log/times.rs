@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::arrival::Arrival;
-use super::index::SPACING_BYTES;
+use super::index::{Index, SPACING_BYTES};
 use crate::disk::{Disk, File, OpenMode};
 
 /// A place, a time, and the CRC-32 of the partition's start and both.
@@ -46,6 +46,17 @@ impl Times {
     /// seem earlier.
     pub(super) fn behind(self, latest: u64) -> Self {
         Self { latest: self.latest.max(latest), ..self }
+    }
+
+    /// The same with the times that are known exactly by an index, which may have been made anew since.
+    pub(super) fn and_of(mut self, index: &Index) -> Self {
+        let known = index.entries().iter().filter_map(|entry| Some((entry.place, entry.time.exact()?)));
+        let mut records: Vec<(u64, u64)> = known.collect();
+        let end = index.end().place;
+        let latest = records.last().map_or(0, |(_, time)| *time);
+        records.extend(self.records.iter().filter(|(place, time)| *place >= end && *time >= latest));
+        self.records = records;
+        self
     }
 
     /// When the batch at `place` arrived, if there is a record of it.
