@@ -4,7 +4,7 @@
 //! first of these that has it: the option `--batch-size`, the environment variable `LOGD_BATCH_SIZE`, the key
 //! `batch-size` of the file that `--config` names. An error says which of them gave the value.
 //!
-//! This is the only file that knows clap.
+//! This file and those below it are the only ones that know clap.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -17,10 +17,22 @@ use logd_protocol::TopicName;
 use thiserror::Error;
 use toml::{Table, Value};
 
+use crate::check::CheckRequest;
 use crate::config::{Config, ConfigError};
 use crate::disk::read_text;
 
+mod check;
+
 /// What the program was asked to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Task {
+    /// To serve.
+    Serve(Invocation),
+    /// To check a work directory.
+    Check(CheckRequest),
+}
+
+/// How a server was asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Invocation {
     /// The settings, all within their bounds.
@@ -116,9 +128,12 @@ impl fmt::Display for Origin {
 /// # Errors
 /// [`UsageError`] names the value that is wrong and where it comes from; that of a file which cannot be read has the
 /// reason as its source.
-pub fn from_env() -> Result<Invocation, UsageError> {
+pub fn from_env() -> Result<Task, UsageError> {
     let matches = command().try_get_matches().unwrap_or_else(|error| error.exit());
-    resolve(&matches, |variable| std::env::var_os(variable))
+    match matches.subcommand() {
+        Some((check::NAME, matches)) => Ok(Task::Check(check::request(matches))),
+        _ => resolve(&matches, |variable| std::env::var_os(variable)).map(Task::Serve),
+    }
 }
 
 /// The command line, of which other programs can make completions and manual pages.
@@ -146,6 +161,9 @@ fn command() -> Command {
         )
         .args(SETTINGS.iter().map(Setting::arg))
         .args([config, verbose])
+        .subcommand(check::command())
+        .args_conflicts_with_subcommands(true)
+        .disable_help_subcommand(true)
 }
 
 /// A setting: how it is named and read.

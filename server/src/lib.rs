@@ -7,6 +7,7 @@
 //! connects it with the network.
 
 pub mod args;
+pub mod check;
 mod config;
 mod connection;
 mod control;

@@ -1,11 +1,12 @@
-//! The `logd` binary: options, logging, signals, and the server.
+//! The `logd` binary: options, logging, signals, and the server; or the check of a directory.
 
 use std::error::Error;
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use logd_server::args::{self, Invocation};
+use logd_server::args::{self, Invocation, Task};
+use logd_server::check::{self, CheckRequest};
 use logd_server::{Config, Server};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -16,6 +17,9 @@ const FAILED: u8 = 1;
 /// The exit code for impossible settings; that of an unknown option is the same.
 const USAGE: u8 = 2;
 
+/// The exit code when a directory cannot be checked.
+const UNCHECKED: u8 = 3;
+
 /// How long after the first signal others are taken for the same.
 const SIGNALS_ARE_ONE: Duration = Duration::from_millis(500);
 
@@ -23,10 +27,22 @@ const SIGNALS_ARE_ONE: Duration = Duration::from_millis(500);
 const BLOCKING_THREADS_MAX: usize = 32;
 
 fn main() -> ExitCode {
-    let Invocation { config, verbose } = match args::from_env() {
-        Ok(invocation) => invocation,
-        Err(error) => return fail(&error, USAGE),
-    };
+    match args::from_env() {
+        Ok(Task::Serve(invocation)) => run_server(invocation),
+        Ok(Task::Check(request)) => run_check(&request),
+        Err(error) => fail(&error, USAGE),
+    }
+}
+
+/// Needs no runtime; a signal ends it as it ends any program, which is safe at every moment.
+fn run_check(request: &CheckRequest) -> ExitCode {
+    match check::run(request, &mut io::stdout().lock()) {
+        Ok(verdict) => verdict.into(),
+        Err(error) => fail(&error, UNCHECKED),
+    }
+}
+
+fn run_server(Invocation { config, verbose }: Invocation) -> ExitCode {
     log_to_stderr(verbose);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()

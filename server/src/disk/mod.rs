@@ -21,7 +21,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-pub use os::{DirLock, OsDisk, is_disk_full, read_text};
+pub use os::{DirLock, OsDisk, Shared, is_disk_full, read_text};
 pub use sim::{Cut, Fault, FaultKind, SimDisk};
 
 /// How a file is opened.

@@ -5,7 +5,7 @@
 //! name no path: the caller knows which file it was about and says so.
 
 use std::fs::{self, DirBuilder, OpenOptions, TryLockError};
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -129,7 +129,18 @@ impl File for OsFile {
 #[derive(Debug)]
 pub struct DirLock {
     /// Closing it releases the lock.
-    _file: fs::File,
+    file: fs::File,
+}
+
+/// What became of asking for a directory only to read it.
+#[derive(Debug)]
+pub enum Shared {
+    /// It is the caller's until the lock is dropped; others may read it, too.
+    Taken(DirLock),
+    /// Somebody has it who may change it.
+    InUse,
+    /// Nobody has ever locked it, and nothing was made: who comes to change it is not kept out.
+    NeverLocked,
 }
 
 impl DirLock {
@@ -141,7 +152,19 @@ impl DirLock {
     /// # Errors
     /// Those of opening, creating and locking the file `.lock`.
     pub fn acquire(dir: &Path) -> io::Result<Option<Self>> {
-        let mut file = OpenOptions::new()
+        let lock = Self::acquire_unsigned(dir)?;
+        if let Some(lock) = &lock {
+            lock.sign();
+        }
+        Ok(lock)
+    }
+
+    /// As [`DirLock::acquire`], and leaves what is in the lock file as it is.
+    ///
+    /// # Errors
+    /// As [`DirLock::acquire`].
+    pub fn acquire_unsigned(dir: &Path) -> io::Result<Option<Self>> {
+        let file = OpenOptions::new()
             .read(true)
             .write(true)
             .create(true)
@@ -149,14 +172,36 @@ impl DirLock {
             .mode(0o600)
             .open(lock_path(dir))?;
         match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Ok(None),
-            Err(TryLockError::Error(error)) => return Err(error),
+            Ok(()) => Ok(Some(Self { file })),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(error),
         }
+    }
+
+    /// Writes the process id into the lock file, for who finds the directory in use. Not on a lock that is shared.
+    pub fn sign(&self) {
         // The id only serves an error message of others. A disk without room for it must not keep a server from
         // starting: it can still be read from.
-        let _ = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
-        Ok(Some(Self { _file: file }))
+        let _ = self
+            .file
+            .set_len(0)
+            .and_then(|()| self.file.write_all_at(format!("{}\n", std::process::id()).as_bytes(), 0));
+    }
+
+    /// Takes the directory for reading, without changing anything in it.
+    ///
+    /// # Errors
+    /// Those of opening and locking the file `.lock`.
+    pub fn share(dir: &Path) -> io::Result<Shared> {
+        let file = match fs::File::open(lock_path(dir)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Shared::NeverLocked),
+            opened => opened?,
+        };
+        match file.try_lock_shared() {
+            Ok(()) => Ok(Shared::Taken(Self { file })),
+            Err(TryLockError::WouldBlock) => Ok(Shared::InUse),
+            Err(TryLockError::Error(error)) => Err(error),
+        }
     }
 
     /// What the one who has, or last had, the directory's lock wrote into it: a process id. `None` where nothing can
