@@ -6,6 +6,7 @@
 use std::io::{self, Write};
 use std::path::Path;
 
+use logd_protocol::TopicName;
 use serde_json::{Value, json};
 
 use super::{Format, Sums, Told};
@@ -71,7 +72,7 @@ fn object(Told { topic, found }: &Told<'_>) -> Value {
     let mut object = json!({
         "grade": found.what.grade().word(),
         "kind": found.what.word(),
-        "topic": topic.map(|topic| topic.as_str()),
+        "topic": topic.map(TopicName::as_str),
         "file": found.file,
         "text": found.what.to_string(),
         "done": found.done.as_ref().map(done),
@@ -115,30 +116,28 @@ fn done(done: &Done) -> Value {
 
 fn summary(sums: &Sums) -> String {
     let totals = &sums.totals;
-    let mut text = format!(
-        "checked {}, {}, {}, {}, {}",
+    let mut checked = format!(
+        "checked {}, {}, {}, {}, {}; {} damaged",
         counted(sums.topics, "topic", "topics"),
         counted(totals.partitions, "partition", "partitions"),
         counted(totals.batches, "batch", "batches"),
         counted(totals.messages, "message", "messages"),
         counted(totals.bytes, "byte", "bytes"),
+        counted(totals.bytes_damaged, "byte", "bytes"),
     );
-    text.push_str(&format!("; {} damaged", counted(totals.bytes_damaged, "byte", "bytes")));
     if totals.lost.batches > 0 {
-        text.push_str(&format!(", {}", totals.lost));
+        checked = format!("{checked}, {}", totals.lost);
     }
     let [notes, repair, damage, unchecked] = sums.findings;
-    for (count, word) in
-        [(damage, "of damage"), (repair, "to repair"), (unchecked, "unchecked"), (notes, "noted")]
-    {
-        if count > 0 {
-            text.push_str(&format!("; {count} {word}"));
-        }
-    }
-    if sums.repaired > 0 {
-        text.push_str(&format!("; {} repaired", sums.repaired));
-    }
-    text
+    let counts = [
+        (damage, "of damage"),
+        (repair, "to repair"),
+        (unchecked, "unchecked"),
+        (notes, "noted"),
+        (sums.repaired, "repaired"),
+    ];
+    let counts = counts.iter().filter(|(count, _)| *count > 0).map(|(count, word)| format!("{count} {word}"));
+    std::iter::once(checked).chain(counts).collect::<Vec<_>>().join("; ")
 }
 
 fn summary_object(sums: &Sums) -> Value {

@@ -42,6 +42,11 @@ pub struct Lost {
     pub is_exact: bool,
 }
 
+impl Lost {
+    /// Where bytes of a topic are none of a batch there was one, and more cannot be said.
+    pub(super) const AT_LEAST_ONE: Self = Self { batches: 1, messages: 0, is_exact: false };
+}
+
 /// Where a batch lies, by its envelope.
 struct Extent {
     body: u64,
@@ -73,22 +78,22 @@ impl Window<'_> {
         }
     }
 
-    /// What has been lost between two places where batches start, by the envelopes that are left there.
+    /// What has been lost between two places where batches start: what the envelopes say that are left there, if they
+    /// lead from the one to the other.
     pub(super) fn lost(&mut self, mut from: u64, to: u64) -> io::Result<Lost> {
         let mut lost = Lost { batches: 0, messages: 0, is_exact: true };
         while from < to {
             let Decoded::Whole { value, bytes } = decode_envelope(self.at_least(from, LINE_BYTES_MAX)?)
             else {
-                return Ok(Lost { batches: lost.batches + 1, is_exact: false, ..lost });
+                return Ok(Lost::AT_LEAST_ONE);
             };
-            let end = from.saturating_add(bytes as u64).saturating_add(value.body_bytes);
+            from = from.saturating_add(bytes as u64).saturating_add(value.body_bytes);
             // More messages than have room in the body: the count is what is damaged.
-            if end > to || value.messages > value.body_bytes / MESSAGE_BYTES_MIN {
-                return Ok(Lost { batches: lost.batches + 1, is_exact: false, ..lost });
+            if from > to || value.messages > value.body_bytes / MESSAGE_BYTES_MIN {
+                return Ok(Lost::AT_LEAST_ONE);
             }
             lost.batches += 1;
             lost.messages = lost.messages.saturating_add(value.messages);
-            from = end;
         }
         Ok(lost)
     }

@@ -211,8 +211,7 @@ impl<'a> Tally<'a> {
         }
         if end == End::Open && missing > 0 {
             let from = bytes.min(self.end.place);
-            let lost = Lost { batches: 1, messages: 0, is_exact: false };
-            damage.push((Hole { from, to: bytes.saturating_add(missing) }, lost));
+            damage.push((Hole { from, to: bytes.saturating_add(missing) }, Lost::AT_LEAST_ONE));
         }
         let mut lost = Lost { is_exact: true, ..Lost::default() };
         for (_, part) in &damage {

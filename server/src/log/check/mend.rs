@@ -2,7 +2,7 @@
 //!
 //! For a partition: what is behind its end is copied, the copy and its name are synced, and then it is cut off; the
 //! partition is synced; an index that is replaced is copied; the new one is written under another name, synced, and
-//! renamed; the directory is synced. A step that fails ends the repair of this partition.
+//! renamed; the directory is synced. A step that fails ends the repair of the topic.
 
 use std::io;
 use std::path::PathBuf;
@@ -69,7 +69,7 @@ impl Check<'_> {
             self.found(name, what, done);
         }
         for error in failed {
-            self.found(file.log_name(), What::Unrepaired(error), None);
+            self.unrepaired(file.log_name(), error);
         }
     }
 

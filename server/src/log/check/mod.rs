@@ -66,8 +66,8 @@ pub fn check(disk: &Arc<dyn Disk>, dir: &Path, tell: Tell<'_>) -> io::Result<Tot
 /// repaired has [`Found::done`]. Repairing again finds nothing to do.
 ///
 /// # Errors
-/// As [`check`]. A step that fails is told as [`What::Unrepaired`]; what depends on it is left as it is, and everything
-/// that could be read before still can be.
+/// As [`check`]. A step that fails is told as [`What::Unrepaired`] and ends the repair of the topic, the rest of which is
+/// only checked; everything that could be read before still can be.
 pub fn repair(
     disk: &Arc<dyn Disk>,
     dir: &Path,
@@ -100,14 +100,18 @@ impl<'a> Check<'a> {
     fn run(mut self) -> io::Result<Totals> {
         let entries = self.disk.list(&self.dir)?;
         let names = PartitionFile::among(&entries);
-        let mut files = self.partition_files(names.clone()).into_iter().peekable();
+        // Before anything is written under such a name.
+        self.unfinished(&entries);
+        let (files, useless) = self.partition_files(names.clone());
+        let mut files = files.into_iter().peekable();
         while let Some((file, length)) = files.next() {
             let end = files.peek().map_or(End::Open, |(next, _)| End::At(next.start - file.start));
             self.partition(&file, length, end);
             self.previous = Some(file);
         }
         // Now, because the index of a partition that is gone says what has been lost.
-        self.other_files(&entries, &names);
+        let used: Vec<PartitionFile> = names.into_iter().filter(|name| !useless.contains(name)).collect();
+        self.other_files(&entries, &used);
         Ok(self.totals)
     }
 
@@ -115,21 +119,28 @@ impl<'a> Check<'a> {
         (self.tell)(Found { file: file.into(), what, done });
     }
 
+    fn unfinished(&mut self, entries: &[Entry]) {
+        for Entry { name, is_dir } in entries {
+            if !is_dir && layout::kind(name) == Kind::Unfinished {
+                self.found_useless(name, What::Unfinished, true);
+            }
+        }
+    }
+
     /// What is no partition: indexes and times that belong to none, what was kept, and what is not ours.
     fn other_files(&mut self, entries: &[Entry], partitions: &[PartitionFile]) {
         for Entry { name, is_dir } in entries {
             let what = match layout::kind(name) {
                 _ if *is_dir => What::Foreign,
-                Kind::Partition => continue,
+                Kind::Partition | Kind::Unfinished => continue,
                 Kind::Companion(stem) if partitions.iter().any(|partition| partition.stem == stem) => {
                     continue;
                 }
                 Kind::Companion(_) => What::Orphan,
-                Kind::Unfinished => What::Unfinished,
                 Kind::Kept => What::Kept { bytes: self.length(name).unwrap_or_default() },
                 Kind::Foreign => What::Foreign,
             };
-            let is_useless = matches!(what, What::Orphan | What::Unfinished);
+            let is_useless = matches!(what, What::Orphan);
             self.found_useless(name, what, is_useless);
         }
     }
@@ -140,7 +151,7 @@ impl<'a> Check<'a> {
             Ok(done) => self.found(name, what, done.flatten()),
             Err(error) => {
                 self.found(name, what, None);
-                self.found(name, What::Unrepaired(error), None);
+                self.unrepaired(name, error);
             }
         }
     }
@@ -149,8 +160,18 @@ impl<'a> Check<'a> {
         self.disk.open(&self.dir.join(name), OpenMode::Read)?.len()
     }
 
-    /// The partitions that are served, by their offsets, with the lengths of their files.
-    fn partition_files(&mut self, names: Vec<PartitionFile>) -> Vec<(PartitionFile, u64)> {
+    /// A step has failed: nothing more is changed, and the rest is only checked.
+    fn unrepaired(&mut self, file: impl Into<String>, error: String) {
+        self.before = None;
+        self.found(file, What::Unrepaired(error), None);
+    }
+
+    /// The partitions that are served, by their offsets, with the lengths of their files; and those that are of no use.
+    fn partition_files(
+        &mut self,
+        names: Vec<PartitionFile>,
+    ) -> (Vec<(PartitionFile, u64)>, Vec<PartitionFile>) {
+        let mut useless = Vec::new();
         let last = names.len().saturating_sub(1);
         let mut files: Vec<(PartitionFile, u64)> = Vec::with_capacity(names.len());
         for (number, file) in names.into_iter().enumerate() {
@@ -170,15 +191,16 @@ impl<'a> Check<'a> {
             match twin {
                 _ if length == 0 && !(number == last && continues) => {
                     self.found_useless(&name, What::EmptyPartition, true);
+                    useless.push(file);
                 }
                 Some(of) => self.found(name, What::Duplicate { of }, None),
                 None if file.start.checked_add(length).is_none() => {
-                    self.found(name, What::BeyondLastOffset, None)
+                    self.found(name, What::BeyondLastOffset, None);
                 }
                 None => files.push((file, length)),
             }
         }
-        files
+        (files, useless)
     }
 
     fn partition(&mut self, file: &PartitionFile, length: u64, end: End) {
@@ -200,7 +222,9 @@ impl<'a> Check<'a> {
         let findings = findings(file, length, end, &seen, &index);
         let is_mending = self.before.is_some() && findings.iter().any(|(_, what)| is_to_be_mended(what));
         if !is_mending {
-            findings.into_iter().for_each(|(name, what)| self.found(name, what, None));
+            for (name, what) in findings {
+                self.found(name, what, None);
+            }
             self.latest = index.map_or(self.latest, |index| index.end().time.latest().max(self.latest));
             return;
         }

@@ -1,5 +1,6 @@
 //! Tests of the storage engine: what they share, and a file an area.
 
+mod check;
 mod concurrency;
 mod damage;
 mod go;
