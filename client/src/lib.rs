@@ -81,8 +81,8 @@ pub use logd_statehandlers::{SqliteState, sqlite};
 pub use retry::RetryPolicy;
 pub use scanner::{Message, Scanner, ScannerBuilder, Start};
 pub use spool::{
-    Aside, Damage, DamagedFile, ListedBatch, Spool, SpoolError, SpoolFindings, SpoolKey, SpoolListing,
-    Spooled,
+    Aside, Damage, DamagedFile, ListedBatch, Spool, SpoolCheck, SpoolError, SpoolFault, SpoolFinding,
+    SpoolFindings, SpoolKey, SpoolListing, Spooled,
 };
 pub use writer::{
     Backlog, Delivery, Dropped, ErrorHandler, LineWriter, Receipt, StatePusher, TaskRuntime, UnknownOutcome,

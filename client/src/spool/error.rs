@@ -19,6 +19,12 @@ pub enum SpoolError {
         /// The directory.
         dir: PathBuf,
     },
+    /// The directory that was to be checked has no batch, and nobody has ever used it as a spool.
+    #[error("`{}` is no spool", dir.display())]
+    NoSpool {
+        /// The directory.
+        dir: PathBuf,
+    },
     /// There is no room for the batches: none of them was kept. [`Spool::remove`](super::Spool::remove) makes room.
     #[error("the spool `{}` has no room for another {bytes} bytes: it has {bytes_kept} of at most {bytes_max}", dir.display())]
     Full {

@@ -152,9 +152,14 @@ pub(super) fn create_dir(dir: &Path) -> Result<(), SpoolError> {
     sync_dir(&dir.join(".."))
 }
 
+/// The file that is locked.
+pub(super) fn lock_path(dir: &Path) -> PathBuf {
+    dir.join(LOCK)
+}
+
 /// Locks the directory for as long as the file is open.
 pub(super) fn lock(dir: &Path) -> Result<File, SpoolError> {
-    let path = dir.join(LOCK);
+    let path = lock_path(dir);
     let file = File::options().create(true).truncate(false).write(true).open(&path);
     let file = file.map_err(SpoolError::io("open", &path))?;
     match file.try_lock() {

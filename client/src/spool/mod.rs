@@ -5,7 +5,8 @@
 //! `nc` as they are. A run is the time from one [`Spool::open`] to the end of its handle; the number is the caller's.
 //! `.lock` is locked for as long as a handle is there. `….batch.new` is a batch being written, `….batch.damaged` what
 //! is left of one that is no longer whole, `….batch.refused` one that the server will not take, `….batch.unknown` one that
-//! may be in the topic already; these are never touched again. Files of other names are left alone.
+//! may be in the topic already, `….aside` what [`Spool::repair`] has taken out of use; these are never touched again.
+//! Files of other names are left alone.
 //!
 //! What survives, step by step of [`Spool::put_all`]:
 //!
@@ -23,6 +24,7 @@
 //! that is written once, and what was put before has been synced by a call that succeeded. What cannot be read as a
 //! whole batch is set aside under another name, never deleted.
 
+mod check;
 mod error;
 mod file;
 
@@ -33,6 +35,7 @@ use std::path::{Path, PathBuf};
 use logd_protocol::limits::BATCH_BYTES_MAX;
 use logd_protocol::{Batch, TopicName};
 
+pub use self::check::{SpoolCheck, SpoolFault, SpoolFinding};
 pub use self::error::{Damage, SpoolError};
 use self::file::Name;
 pub use self::file::{Aside, SpoolKey};
