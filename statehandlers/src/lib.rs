@@ -34,7 +34,7 @@ pub use checkpoint::{Anchor, Checkpoint, Done};
 pub use error::{StateError, StateErrorKind};
 pub use fence::{Claimant, Fence};
 #[cfg(feature = "file")]
-pub use file::FileState;
+pub use file::{FileCheck, FileFault, FileFinding, FileState};
 pub use handler::{
     Capabilities, Claim, Committed, Fencing, Grant, LeaseHandler, StateAdmin, StateEntry, StateHandler,
 };

@@ -94,6 +94,32 @@ impl Disk {
         OpenOptions::new().write(true).create(true).truncate(false).open(path).map(LockFile)
     }
 
+    /// The file of a lock if it is there. Nothing is changed by it.
+    pub(super) fn find_lock(&self, path: &Path) -> io::Result<Option<LockFile>> {
+        self.step(Step::Read, path)?;
+        match File::open(path) {
+            Ok(file) => Ok(Some(LockFile(file))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether it is a folder.
+    pub(super) fn is_folder(&self, path: &Path) -> io::Result<bool> {
+        self.step(Step::Read, path)?;
+        Ok(fs::metadata(path)?.is_dir())
+    }
+
+    /// Whether there is nothing of this name.
+    pub(super) fn is_free(&self, path: &Path) -> io::Result<bool> {
+        self.step(Step::Read, path)?;
+        match fs::symlink_metadata(path) {
+            Ok(_) => Ok(false),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Whether the lock was to be had. It is held until the file is dropped.
     pub(super) fn try_lock(&self, file: &LockFile, path: &Path) -> io::Result<bool> {
         self.step(Step::Lock, path)?;

@@ -18,11 +18,14 @@ use crate::body::BodyError;
 use crate::error::{StateError, StateErrorKind};
 use crate::fence::Claimant;
 
-const FILE: &str = ".logd-state";
+/// The name of the marker.
+pub(super) const FILE: &str = ".logd-state";
+/// The next marker, while it is written.
+pub(super) const TEMPORARY: &str = ".logd-state.tmp";
 const NAME: &str = "logd-state-store";
 const VERSION: &str = "1";
 /// More than a marker has.
-const BYTES_MAX: usize = 256;
+pub(super) const BYTES_MAX: usize = 256;
 
 /// Which store a root is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,12 +64,16 @@ impl Marker {
         if let Some(marker) = read(disk, &path, &what)? {
             return Ok(marker);
         }
+        Self::replace(disk, root).map_err(|error| refused(&what, &path, error))
+    }
+
+    /// Makes the root another store, with the records that it has. Whoever calls it has locked the root.
+    pub(super) fn replace(disk: &Disk, root: &Path) -> io::Result<Self> {
         let marker = Self(format!("{NAME} {VERSION} {:032x}\n", Claimant::new("").id));
-        let temporary = root.join(format!("{FILE}.tmp"));
-        disk.write_new(&temporary, marker.0.as_bytes())
-            .and_then(|()| disk.rename(&temporary, &path))
-            .and_then(|()| disk.sync_folder(root))
-            .map_err(|error| refused(&what, &path, error))?;
+        let temporary = root.join(TEMPORARY);
+        disk.write_new(&temporary, marker.0.as_bytes())?;
+        disk.rename(&temporary, &root.join(FILE))?;
+        disk.sync_folder(root)?;
         Ok(marker)
     }
 

@@ -2,14 +2,17 @@
 //!
 //! `root/<namespace>/<topic>/<consumer>.ckpt` is a record, in a form that people can read; names are percent-encoded.
 //! Beside it, `.lock` is locked for as long as a lease is held, `.write` while the record is replaced, and `.tmp` is the
-//! next record while it is written: it is never read, and what a crash leaves of it goes with the next write.
+//! next record while it is written: it is never read, and what a crash leaves of it goes with the next write. What
+//! [`FileState::repair`] has taken out of use ends in `.aside`, and is never touched again.
 //!
 //! - `store`: the requests, as blocking calls; their order of syncs and renames
 //! - `frame`: the form of a record's file
 //! - `marker`: what makes a folder a store
 //! - `names`: names of keys as names of files
+//! - `check`: what is damaged, and taking it out of use
 //! - `disk`: the calls on the file system
 
+mod check;
 mod disk;
 mod frame;
 mod marker;
@@ -25,6 +28,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::runtime::Handle;
 
+pub use self::check::{FileCheck, FileFault, FileFinding};
 use self::disk::Disk;
 use self::marker::{Marker, Missing};
 use self::store::{Folders, Store, WRITE_WAIT};

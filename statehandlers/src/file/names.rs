@@ -51,6 +51,28 @@ pub(super) fn consumer(file_name: &str) -> Option<String> {
     decode(file_name.strip_suffix(RECORD)?)
 }
 
+/// What a file in the folder of a topic is, by its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// A record.
+    Record,
+    /// The next record of a consumer, while it is written.
+    Temporary,
+    /// Locked by somebody.
+    Lock,
+    /// None of the store's.
+    Foreign,
+}
+
+pub(super) fn kind(file_name: &str) -> Kind {
+    let kinds =
+        [(RECORD, Kind::Record), (".tmp", Kind::Temporary), (".lock", Kind::Lock), (".write", Kind::Lock)];
+    let kind = kinds.iter().find(|(ending, _)| {
+        file_name.strip_suffix(ending).and_then(decode).is_some_and(|name| !name.is_empty())
+    });
+    kind.map_or(Kind::Foreign, |(_, kind)| *kind)
+}
+
 pub(super) fn encode(name: &str) -> String {
     let mut encoded = String::with_capacity(name.len());
     for (index, byte) in name.bytes().enumerate() {

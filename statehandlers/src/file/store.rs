@@ -420,7 +420,7 @@ impl Writing<'_> {
     }
 }
 
-fn key_of(namespace: &str, topic: &str, file: &str) -> Option<ConsumerKey> {
+pub(super) fn key_of(namespace: &str, topic: &str, file: &str) -> Option<ConsumerKey> {
     let topic = names::decode(topic)?.parse().ok()?;
     let key = ConsumerKey::new(topic, names::consumer(file)?).ok()?;
     key.in_namespace(names::decode(namespace)?).ok()
