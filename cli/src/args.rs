@@ -15,6 +15,7 @@ use logd_client::{ClientConfig, Position, RetryPolicy, TopicName};
 
 use self::bench::Bench;
 use self::state::State;
+use crate::check;
 use crate::exit::{self, Exit};
 use crate::output::say;
 use crate::when::When;
@@ -205,6 +206,10 @@ pub(crate) enum SpoolCommand {
         /// The directory. No writer can use it meanwhile.
         dir: PathBuf,
     },
+    /// Check the directory: read every batch, and tell what is damaged, unfinished, set aside, or not the spool's. No
+    /// server is asked, and no writer can use the directory meanwhile.
+    #[command(after_help = check::help())]
+    Check(CheckDir),
     /// Remove all batches for good. What is damaged stays.
     Drop {
         /// The directory. No writer can use it meanwhile.
@@ -213,6 +218,20 @@ pub(crate) enum SpoolCommand {
         #[arg(long, required = true)]
         yes: bool,
     },
+}
+
+/// Arguments of `spool check` and `state check`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct CheckDir {
+    /// The directory.
+    pub(crate) dir: PathBuf,
+    /// Give what is damaged or unfinished another name, under which it is left alone. Nothing is removed. Without it,
+    /// nothing is changed.
+    #[arg(long)]
+    pub(crate) repair: bool,
+    /// Print a JSON object on a line of its own for each finding and for the summary, for programs.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// Arguments of `completions`.

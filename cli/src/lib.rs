@@ -7,6 +7,7 @@
 
 mod args;
 mod bench;
+mod check;
 mod completions;
 mod config;
 mod connect;

@@ -1,11 +1,13 @@
 //! `log-cli spool`: look at the batches that a writer could not deliver and kept in a directory, send them, drop them.
 //!
-//! `ls` only reads. `send` and `drop` hold the directory while they run, so that no writer and no other `log-cli` uses
+//! `ls` and `check` only read; `check --repair` gives what is damaged another name. `send` and `drop` hold the directory while they run, so that no writer and no other `log-cli` uses
 //! it meanwhile. A batch is removed only after the server has acknowledged it: a run of `send` that ends early, by a
 //! failure or a signal, loses nothing and can be repeated. A batch whose answer did not come is then sent again; a
 //! server that knows `dedup` stores it once all the same, where it has an identity.
 //!
 //! What is damaged is told, set aside, and never deleted; the run goes on and ends with [`Exit::Damaged`].
+
+mod check;
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -38,6 +40,7 @@ pub(crate) async fn run(
             };
             signals.unless(list).await
         }
+        SpoolCommand::Check(args) => signals.unless(check::run(args)).await,
         SpoolCommand::Send { dir } => {
             let mut output = Output::stdout()?;
             let sent = send(common, &dir, signals, &mut output).await;

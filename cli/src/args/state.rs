@@ -9,6 +9,8 @@ use clap::Subcommand;
 use logd_client::{ConsumerKey, Position};
 use logd_statehandlers::redact;
 
+use super::CheckDir;
+use crate::check;
 use crate::state::key;
 use crate::when::When;
 
@@ -57,6 +59,10 @@ pub(crate) enum StateCommand {
         #[command(flatten)]
         keys: Keys,
     },
+    /// Check a store in files, its directory being what stands behind `file:` in its URL: read every checkpoint, and tell
+    /// what is damaged, unfinished, set aside, or not the store's. No server is asked, and readers can run meanwhile.
+    #[command(after_help = check::help())]
+    Check(CheckDir),
 }
 
 /// Which store, and in which form to print.

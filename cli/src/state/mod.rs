@@ -5,12 +5,14 @@
 //! - `judge`: what a topic says to a checkpoint; `compare`: `lag` and `verify` with it
 //! - `change`: `set` and `reset`
 //! - `copy`: `copy`
+//! - `check`: `check`, of stores in files
 //! - `key`: keys as words; `report`: what is printed, for people and for programs
 //!
-//! Nothing but `set`, `reset` and `copy` changes anything. What cannot be read is told in its place; the run goes on with
+//! Nothing but `set`, `reset`, `copy` and `check --repair` changes anything. What cannot be read is told in its place; the run goes on with
 //! the others and ends with [`Exit::Damaged`].
 
 mod change;
+mod check;
 mod compare;
 mod copy;
 mod judge;
@@ -31,6 +33,7 @@ pub(crate) async fn run(common: &Common, command: StateCommand) -> Result<Exit, 
         StateCommand::Set(args) => change::set(common, &args).await,
         StateCommand::Reset(args) => change::reset(common, &args).await,
         StateCommand::Copy(args) => copy::run(&args).await,
+        StateCommand::Check(args) => check::run(args).await,
         StateCommand::Verify { keys } => compare::verify(common, &keys).await,
     }
 }
