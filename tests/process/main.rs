@@ -2,6 +2,7 @@
 //! something.
 #![expect(clippy::expect_used, clippy::panic, reason = "helpers of tests fail the test that uses them")]
 
+mod check;
 mod cli;
 mod crowd;
 mod disk_full;
