@@ -1,6 +1,7 @@
 //! The store as its users see it. `damage`: files that are not as they were written. `faults`: calls that fail.
 //! `processes`: several processes, that are killed and stopped.
 
+mod check;
 mod damage;
 mod faults;
 mod processes;
