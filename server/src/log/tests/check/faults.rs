@@ -134,3 +134,22 @@ fn a_write_that_is_cut_short_is_continued() {
 fn any_sync_can_fail() {
     assert!(interrupt_at_every_call(FaultKind::FailSync) > 100);
 }
+
+#[test]
+fn what_was_repaired_survives_a_power_cut() {
+    let batches = numbered(6);
+    for cut in [Cut::LoseUnsynced, Cut::Seeded(1), Cut::Seeded(2), Cut::Seeded(3)] {
+        let disk = SimDisk::new(1);
+        let (log, _) = open(&disk, &config((batches[0].len() * 2) as u64));
+        append_all(&log, &batches);
+        // Killed: nothing is synced, and no index written.
+        drop(log);
+        let head = batches[4].len() * 4;
+        put(&disk, &format!("{head}.log"), &[&batches[4..].concat()[..], b"BATCH torn"].concat());
+        assert!(kinds(&repair(&disk)).contains(&("0.index", "index-missing")));
+        disk.sync_dir(Path::new("")).unwrap();
+        let disk = disk.restart(cut);
+        assert_eq!(kinds(&check(&disk).0), [], "{cut:?}");
+        assert_serves(&disk, &placed(&batches), &format!("{cut:?}"));
+    }
+}
