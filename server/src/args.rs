@@ -157,7 +157,7 @@ fn command() -> Command {
              kB, MB, GB, TB (powers of 1000), KiB, MiB, GiB, TiB (powers of 1024). Times have one or more units: \
              500ms, 15s, 1m30s, 2h.\n\nSIGTERM, SIGINT and SIGHUP end the server in order: what is in work is \
              finished, and everything is synced. A second signal ends it at once.\n\nExit codes: 0 ended in order; 1 \
-             could not start, or did not end in order; 2 impossible options.",
+             could not start, or did not end in order; 2 impossible options. Those of `logd check` are in its help.",
         )
         .args(SETTINGS.iter().map(Setting::arg))
         .args([config, verbose])
