@@ -233,7 +233,7 @@ fn memory_does_not_grow_with_the_partition() {
     let folder = tempfile::tempdir().expect("a directory can be made");
     fs::create_dir(folder.path().join("default")).expect("a directory can be made");
     let path = folder.path().join("default/0.log");
-    let some = batch("default", &[&[b'x'; 1 << 16]]).repeat(16);
+    let some = batch("default", &[&vec![b'x'; 1 << 16]]).repeat(16);
     let mut file = fs::File::create(&path).expect("a file can be made");
     for _ in 0..100 {
         io::Write::write_all(&mut file, &some).expect("the file can be written");
