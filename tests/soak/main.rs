@@ -6,7 +6,11 @@
 //! `LOGD_TEST_SECONDS` sets how long, 10 by default. An hour:
 //!
 //!     LOGD_TEST_SECONDS=3600 cargo test --release -p logd-tests --test soak -- --nocapture
-#![expect(clippy::expect_used, clippy::panic, reason = "helpers of tests fail the test that uses them")]
+#![expect(
+    clippy::expect_used,
+    clippy::print_stderr,
+    reason = "helpers of tests fail the test that uses them, and say its figures"
+)]
 
 mod load;
 mod usage;
@@ -82,9 +86,9 @@ fn nothing_is_lost_and_nothing_grows() {
     for server in [&steady, &restarted] {
         assert!(!server.stderr().contains("panicked"), "it said:\n{}", server.stderr());
     }
-    println!("{:.0?} of load, {stops} stops and {kills} kills of one server", begin.elapsed());
+    eprintln!("{:.0?} of load, {stops} stops and {kills} kills of one server", begin.elapsed());
     for (name, totals) in ["the steady server", "the restarted one"].into_iter().zip(&totals) {
-        println!("{name}: {totals:?}");
+        eprintln!("{name}: {totals:?}");
     }
     Usage::expect_flat("the steady server", &of_server);
     Usage::expect_flat("the clients", &of_clients);

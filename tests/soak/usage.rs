@@ -10,6 +10,8 @@ pub(crate) struct Usage {
     threads: u64,
 }
 
+type Figure = (&'static str, fn(&Usage) -> u64, u64);
+
 impl Usage {
     pub(crate) fn of(pid: u32) -> Self {
         let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("the process is there");
@@ -32,14 +34,15 @@ impl Usage {
         };
         let early = usages.get(quarter..2 * quarter).expect("there are enough");
         let late = usages.get(usages.len() - quarter..).expect("there are enough");
-        let figures: [(&str, fn(&Self) -> u64, u64); 3] = [
+        // What is looked at, and how much more of it is none.
+        let figures: [Figure; 3] = [
             ("KiB resident", |usage| usage.resident_kib, 4096),
             ("descriptors", |usage| usage.descriptors, 16),
             ("threads", |usage| usage.threads, 8),
         ];
         for (what, figure, more) in figures {
             let (early, late) = (median(early, figure), median(late, figure));
-            println!("{name}: {early} {what} in the second quarter, {late} in the last");
+            eprintln!("{name}: {early} {what} in the second quarter, {late} in the last");
             assert!(late <= early + early / 4 + more, "{name}: {late} {what}, {early} before");
         }
     }
