@@ -3,6 +3,9 @@
 //! Appending is done by the task of the connection, without handing the batch to anybody. Where a sync is due before
 //! the answer, one sync serves every connection that waits: while it runs, others append and wait for the next one.
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -12,6 +15,10 @@ use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 
 use crate::log::{AppendError, Appended, Log};
+
+/// After so many syncs of a topic those who wait for its thread have their turn: there are few for blocking work, and may
+/// be more topics.
+const SYNCS_IN_TURN: usize = 16;
 
 #[derive(Debug)]
 pub(crate) struct Topic {
@@ -120,13 +127,22 @@ impl Topic {
             !std::mem::replace(&mut commit.is_running, true)
         };
         if begins && !(may_block && self.sync_once()) {
-            let topic = Arc::clone(self);
-            spawn_blocking(move || while !topic.sync_once() {});
+            self.sync_until_done();
         }
         match synced.wait_for(|synced| synced.end >= appended.end || synced.has_failed).await {
             Ok(synced) if synced.end >= appended.end => Ok(()),
             Ok(_) | Err(_) => Err(Reason::StorageFailed),
         }
+    }
+
+    /// Syncs by another thread until nothing more is wanted, which may never be while several connections append.
+    fn sync_until_done(self: &Arc<Self>) {
+        let topic = Arc::clone(self);
+        spawn_blocking(move || {
+            if !(0..SYNCS_IN_TURN).any(|_| topic.sync_once()) {
+                topic.sync_until_done();
+            }
+        });
     }
 
     /// One sync; whether it has come past all that is wanted, or has failed. Then another one may begin.
