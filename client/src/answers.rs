@@ -76,6 +76,9 @@ pub struct ServerSettings {
     pub version: Option<String>,
     /// The extensions that the server understands; empty for Go logd.
     pub features: Vec<String>,
+    /// After how many batches a topic is synced: 1 before every answer, 0 not for this reason; `None` where the answer
+    /// does not say it, as that of Go logd.
+    pub flush_batches: Option<u64>,
     /// Every line of the answer, as key and value, in order.
     pub lines: Vec<(String, String)>,
 }
@@ -95,6 +98,7 @@ impl ServerSettings {
             batch_bytes_max: config.batch_bytes_max.unwrap_or(u64::MAX),
             version: (!config.version.is_empty()).then(|| config.version.into()),
             features: config.features.split_ascii_whitespace().map(Into::into).collect(),
+            flush_batches: config.flush_batches,
             lines: owned_pairs(lines),
         }
     }

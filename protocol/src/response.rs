@@ -133,6 +133,9 @@ pub struct ServerConfig<'a> {
     pub version: &'a str,
     /// The extensions that the server understands, separated by spaces.
     pub features: &'a str,
+    /// After how many batches a topic is synced: 1 before every answer, 0 not for this reason; `None` where the answer
+    /// does not say it.
+    pub flush_batches: Option<u64>,
 }
 
 impl<'a> ServerConfig<'a> {
@@ -147,6 +150,7 @@ impl<'a> ServerConfig<'a> {
                 "MaxBatchSize" => config.batch_bytes_max = parse_u64(value.as_bytes()).ok(),
                 "Version" => config.version = value,
                 "Features" => config.features = value,
+                "FlushBatches" => config.flush_batches = parse_u64(value.as_bytes()).ok(),
                 _ => {}
             }
         }

@@ -10,7 +10,7 @@ use crate::topics::Topics;
 /// The extensions that a client may use.
 const FEATURES: &str = "dedup head ping time topics wait";
 
-/// The lines of `CONFIG`. The first four are Go logd's, in its order.
+/// The lines of `CONFIG`. The first four are Go logd's, in its order; the last two are the write guarantee.
 pub(crate) fn config(config: &Config) -> String {
     let mut lines = String::new();
     // Writing to a string cannot fail.
@@ -23,7 +23,13 @@ pub(crate) fn config(config: &Config) -> String {
         config.batch_bytes
     );
     let _ = write!(lines, "Version: {}\r\nFeatures: {FEATURES}\r\n", env!("CARGO_PKG_VERSION"));
-    let _ = write!(lines, "MaxMessages: {}\r\n", config.max_messages);
+    let _ = write!(
+        lines,
+        "MaxMessages: {}\r\nFlushBatches: {}\r\nFlushInterval: {}\r\n",
+        config.max_messages,
+        config.flush_batches,
+        Config::duration_text(config.flush_interval.unwrap_or_default())
+    );
     lines
 }
 

@@ -46,6 +46,20 @@ fn lines_say_what_the_options_say() {
 }
 
 #[test]
+fn write_guarantee_is_told() {
+    for (options, lines) in [
+        (&[][..], ["FlushBatches: 0", "FlushInterval: 0s"]),
+        (&["--flush-batches", "1"], ["FlushBatches: 1", "FlushInterval: 0s"]),
+        (&["--flush-batches", "7", "--flush-interval", "2s"], ["FlushBatches: 7", "FlushInterval: 2s"]),
+    ] {
+        let told = config(&TestServer::start(options));
+        for line in lines {
+            assert!(told.iter().any(|told| told == line), "`{line}` is not in {told:?}");
+        }
+    }
+}
+
+#[test]
 fn durations_are_such_as_go_reads_them() {
     for (option, shown) in
         [("1m 30s", "1m30s"), ("90s", "1m30s"), ("1500ms", "1.5s"), ("500ms", "500ms"), ("2m", "2m0s")]

@@ -63,8 +63,10 @@ impl Case {
     fn cost(&self, side: &Side) -> io::Result<f64> {
         let topics = self.topics;
         let work = if self.is_read {
-            // A tenth of what is read, over all topics.
-            fill(side.address(), topics, self.bytes / 10 / topics as u64, BATCH_BYTES)?;
+            // A tenth of what is read, over all topics, but in each as much as one READ asks for: one that finds less
+            // costs no less, and that would be taken for what topics cost.
+            let bytes = (self.bytes / 10 / topics as u64).max((READ_BYTES + BATCH_BYTES) as u64);
+            fill(side.address(), topics, bytes, BATCH_BYTES)?;
             Work::Read { bytes: READ_BYTES }
         } else {
             // Topics are created once: that is not what more of them cost.

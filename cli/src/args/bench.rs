@@ -37,6 +37,10 @@ pub(crate) struct Bench {
     /// Only write.
     #[arg(long)]
     pub(crate) only_write: bool,
+    /// Measure writing that is safe from a power cut: go on only where the server syncs before each answer, as
+    /// `logd --flush-batches 1` does.
+    #[arg(long, conflicts_with = "only_read")]
+    pub(crate) sync: bool,
     /// Print one JSON object instead of tables. Times are in seconds and nanoseconds.
     #[arg(long)]
     pub(crate) json: bool,
@@ -50,8 +54,8 @@ pub(crate) fn help() -> String {
          a request; with `--messages`, from the writing of one message to its acknowledgement, and how long a scanner \
          had to wait for more.",
         "The client takes part of the machine: where the server is on the same one, both share it. What is written can \
-         lie in memory: whether the server syncs before it answers is its own setting, `logd --flush-batches 1`, which \
-         it does not tell.",
+         lie in memory: whether the server syncs before it answers is its own setting, `logd --flush-batches`. It is \
+         told in the first line; `--sync` makes sure of it.",
         "The first request that fails ends the measurement; what was measured is printed all the same.",
         &crate::exit::help(),
     ]

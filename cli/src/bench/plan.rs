@@ -46,6 +46,8 @@ pub(super) struct Plan {
     pub(super) wait_interval: Duration,
     writes: bool,
     reads: bool,
+    /// Whether the server has to sync before each answer.
+    syncs: bool,
 }
 
 impl Plan {
@@ -81,6 +83,7 @@ impl Plan {
             wait_interval: common.wait_interval,
             writes: !args.only_read,
             reads: !args.only_write,
+            syncs: args.sync,
         };
         if let (Some(bytes), true) = (plan.message_bytes, plan.writes) {
             for topic in &plan.topics {
@@ -106,6 +109,19 @@ impl Plan {
             let text = format!(
                 "`--size` is `{bytes}` and the server at `{}` takes batches of at most `{bytes_max}` bytes: choose no \
                  more than that, or start the server with a larger `--batch-size`",
+                self.config.host()
+            );
+            return Err(Failure::new(Exit::Refused, text));
+        }
+        if self.syncs && server.flush_batches != Some(1) {
+            let what = match server.flush_batches {
+                Some(0) => "does not sync before it answers".into(),
+                Some(batches) => format!("syncs a topic after `{batches}` batches"),
+                None => "does not tell whether it syncs".into(),
+            };
+            let text = format!(
+                "`--sync` needs a server that syncs before each answer, and the one at `{}` {what}: start logd with \
+                 `--flush-batches 1`, or leave `--sync` out",
                 self.config.host()
             );
             return Err(Failure::new(Exit::Refused, text));

@@ -17,6 +17,7 @@ use crate::exit::Failure;
 pub(super) struct Report {
     host: String,
     version: Option<String>,
+    flush_batches: Option<u64>,
     connections: usize,
     topics: Vec<String>,
     batch_bytes: usize,
@@ -31,6 +32,7 @@ impl Report {
         Self {
             host: plan.config.host().into(),
             version: server.version,
+            flush_batches: server.flush_batches,
             connections: plan.connections,
             topics: plan.topics.iter().map(ToString::to_string).collect(),
             batch_bytes: plan.batch_bytes,
@@ -85,6 +87,7 @@ impl Report {
         json!({
             "host": self.host,
             "version": self.version,
+            "flush_batches": self.flush_batches,
             "connections": self.connections,
             "topics": self.topics,
             "batch_bytes_max": self.batch_bytes,
@@ -133,9 +136,15 @@ impl Report {
             [first, .., last] => format!("{} topics `{first}` to `{last}`", self.topics.len()),
             topics => format!("topic `{}`", topics.concat()),
         };
+        let sync = match self.flush_batches {
+            Some(0) => ", not synced before the answer".into(),
+            Some(1) => ", synced before the answer".into(),
+            Some(batches) => format!(", synced after {batches} batches"),
+            None => String::new(),
+        };
         let connections = if self.connections == 1 { "connection" } else { "connections" };
         format!(
-            "logd {version} at {}: {} {connections}, {topics}, {what}batches of at most {} bytes",
+            "logd {version} at {}: {} {connections}, {topics}, {what}batches of at most {} bytes{sync}",
             self.host, self.connections, self.batch_bytes
         )
     }

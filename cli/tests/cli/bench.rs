@@ -204,6 +204,31 @@ fn batch_that_the_server_does_not_take_is_refused_with_its_limit() {
 }
 
 #[test]
+fn sync_is_measured_only_where_the_server_syncs_before_each_answer() {
+    let arguments = ["bench", "--sync", "--only-write", "--conns", "2", "--duration", SHORT];
+    for (flush_batches, said) in
+        [(0, "does not sync before it answers"), (3, "syncs a topic after `3` batches")]
+    {
+        let server = TestServer::start_with(|config| config.flush_batches = flush_batches);
+        let finished = server.cli(&arguments, b"");
+        let line = finished.failed_with(Exit::Refused);
+        assert!(line.contains(said) && line.contains("`--flush-batches 1`"), "{line}");
+        let topics = String::from_utf8(server.done(&["topics"], b"")).unwrap();
+        assert!(!topics.contains("bench-"), "something was written: {topics}");
+    }
+    // It speaks as Go logd does.
+    let finished = run(&scripted(&[]).0, &arguments, b"");
+    let line = finished.failed_with(Exit::Refused);
+    assert!(line.contains("does not tell whether it syncs"), "{line}");
+    let server = TestServer::start_with(|config| config.flush_batches = 1);
+    let text = String::from_utf8(server.done(&arguments, b"")).unwrap();
+    assert!(text.lines().next().is_some_and(|line| line.ends_with(", synced before the answer")), "{text}");
+    let report = bench(&server, &["--sync", "--conns", "2"]);
+    assert_eq!(report["flush_batches"], 1);
+    check_phase(&report["write"]);
+}
+
+#[test]
 fn server_that_is_away_is_told() {
     for more in [&[][..], &["--messages", "10"], &["--only-read"]] {
         let finished = run("127.0.0.1:1", &[&["bench", "--duration", SHORT], more].concat(), b"");
