@@ -11,6 +11,7 @@ const CONNS_MAX: u64 = 1000;
 
 /// Arguments of `bench`.
 #[derive(Debug, Clone, clap::Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option of its own")]
 pub(crate) struct Bench {
     /// How many connections there are, each with one request under way, from 1 to 1000.
     #[arg(long, default_value_t = 10, value_parser = connections, value_name = "N")]
