@@ -60,6 +60,7 @@ fn run_server(Invocation { config, verbose }: Invocation) -> ExitCode {
 
 async fn serve(config: Config) -> Result<(), Box<dyn Error>> {
     let mut signals = Signals::listen()?;
+    outlive_file_size_limit()?;
     let server = Server::bind(config).await?;
     tracing::info!("listening on {}", server.local_addr());
     let serving = server.run(async move {
@@ -67,6 +68,12 @@ async fn serve(config: Config) -> Result<(), Box<dyn Error>> {
         tokio::spawn(stop_at_second_signal());
     });
     serving.await.map_err(Into::into)
+}
+
+/// A write beyond the process's limit of a file's length sends a signal that would end the server. Once it has been
+/// listened for, whether anybody still does or not, the write fails instead, as on a full disk.
+fn outlive_file_size_limit() -> io::Result<()> {
+    signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw())).map(drop)
 }
 
 /// Who sends a second signal does not want to wait for the order that the first one asks for. Signals that come at the

@@ -6,9 +6,11 @@ mod check;
 mod cli;
 mod crowd;
 mod disk_full;
+mod faults;
 mod options;
 mod start;
 mod stop;
+mod stored;
 mod synced;
 
 use logd_tests::{BOUND, Finished, run};
