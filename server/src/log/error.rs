@@ -49,15 +49,33 @@ impl OpenError {
     }
 }
 
+/// What could not be done to which file.
+#[derive(Debug, Error)]
+#[error("cannot {action} `{path}`: {source}", path = path.display())]
+pub struct FileError {
+    /// What was tried.
+    pub action: &'static str,
+    /// On which file or directory.
+    pub path: PathBuf,
+    /// What the file system said.
+    pub source: io::Error,
+}
+
+impl FileError {
+    pub(super) fn new(action: &'static str, path: impl Into<PathBuf>, source: io::Error) -> Self {
+        Self { action, path: path.into(), source }
+    }
+}
+
 /// Why a batch was not appended. Nothing of it is stored.
 #[derive(Debug, Error)]
 pub enum AppendError {
     /// The disk has no room. Appending works again when it has.
     #[error("the disk is full: {0}")]
-    DiskFull(io::Error),
+    DiskFull(FileError),
     /// The write failed. Appending works again when writes do.
     #[error("the write failed: {0}")]
-    Io(io::Error),
+    Io(FileError),
     /// A sync failed before, so that what the disk holds is unknown. Nothing is appended until the topic is opened anew.
     #[error("an earlier sync failed: nothing is written until a restart")]
     SyncFailed,
@@ -72,7 +90,7 @@ pub enum AppendError {
 /// A sync failed. The topic takes no more batches until it is opened anew.
 #[derive(Debug, Clone, Error)]
 #[error("the sync failed: {0}")]
-pub struct SyncError(pub(super) std::sync::Arc<io::Error>);
+pub struct SyncError(pub(super) std::sync::Arc<FileError>);
 
 /// Why there is nothing to read.
 #[derive(Debug, Error)]

@@ -31,7 +31,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use logd_protocol::{CheckedBatch, Offset};
 
-pub use self::error::{AppendError, IndexError, OpenError, ReadError, SyncError};
+pub use self::error::{AppendError, FileError, IndexError, OpenError, ReadError, SyncError};
 use self::partition::Partition;
 pub use self::recovery::Finding;
 use self::retention::Retired;

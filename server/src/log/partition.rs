@@ -6,7 +6,7 @@
 //! those who have begun, and no descriptor is left behind.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 use std::time::UNIX_EPOCH;
 
@@ -57,6 +57,11 @@ impl Partition {
         Self { start: name.start, name, dir, disk, index, file }
     }
 
+    /// The file.
+    pub(super) fn path(&self) -> PathBuf {
+        self.name.log(&self.dir)
+    }
+
     /// What readers can see: the end, relative to the partition's start, and what it holds.
     pub(super) fn end(&self) -> Mark {
         match &*self.index.read().unwrap_or_else(PoisonError::into_inner) {
@@ -78,7 +83,7 @@ impl Partition {
         if let Some(file) = slot.as_ref().and_then(Weak::upgrade) {
             return Ok(file);
         }
-        let file = self.disk.open(&self.name.log(&self.dir), OpenMode::Read)?;
+        let file = self.disk.open(&self.path(), OpenMode::Read)?;
         *slot = Some(Arc::downgrade(&file));
         Ok(file)
     }
@@ -119,7 +124,7 @@ impl Partition {
     }
 
     fn rebuilt(&self, end: Mark) -> io::Result<Index> {
-        tracing::warn!(partition = %self.name.log(&self.dir).display(), "the index does not fit the partition: it is made anew");
+        tracing::warn!(partition = %self.path().display(), "the index does not fit the partition: it is made anew");
         // The next open makes it anew, too, and reports what is damaged.
         self.remove_index()?;
         self.scanned(end.place, end.time.latest(), |_, _| {})
@@ -201,7 +206,7 @@ impl Partition {
         })?;
         // The index has the times now. What is left behind goes with the partition.
         if let Err(error) = remove_if_there(&*self.disk, &self.name.times(&self.dir)) {
-            tracing::debug!(partition = %self.name.log(&self.dir).display(), %error, "a file of times was not removed");
+            tracing::debug!(partition = %self.path().display(), %error, "a file of times was not removed");
         }
         Ok(())
     }

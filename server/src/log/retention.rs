@@ -3,9 +3,10 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::path::PathBuf;
 use std::sync::{Arc, PoisonError};
 
-use super::error::SyncError;
+use super::error::{FileError, SyncError};
 use super::partition::Partition;
 use super::writer::Completed;
 use super::{Log, lock};
@@ -99,7 +100,7 @@ impl Log {
         if self.config.flush_batches == 1 && self.sync().is_err() {
             return false;
         }
-        if let Err(error) = self.sync_alone(|| file.sync()) {
+        if let Err(error) = self.sync_alone(partition.path(), || file.sync()) {
             tracing::error!(dir = %self.dir.display(), partition = partition.start, %error, "a partition is not sealed: the topic takes no more batches until a restart");
             return false;
         }
@@ -118,16 +119,16 @@ impl Log {
             return false;
         }
         // This secures the names of new partitions, too: what is to be thought of them after a failure is unknown.
-        self.sync_alone(|| self.disk.sync_dir(&self.dir)).is_ok()
+        self.sync_alone(self.dir.to_path_buf(), || self.disk.sync_dir(&self.dir)).is_ok()
     }
 
-    /// Syncs something, not beside another sync, and not after one that has failed: what could not be synced once can
+    /// Syncs what is at `path`, not beside another sync, and not after one that has failed: what could not be synced once can
     /// be synced without an error the next time, though its data are lost.
-    fn sync_alone(&self, sync: impl FnOnce() -> io::Result<()>) -> Result<(), SyncError> {
+    fn sync_alone(&self, path: PathBuf, sync: impl FnOnce() -> io::Result<()>) -> Result<(), SyncError> {
         let _one_at_a_time = lock(&self.syncing);
         if let Some(failed) = self.failure() {
             return Err(failed);
         }
-        sync().map_err(|error| lock(&self.writer).fail(error))
+        sync().map_err(|error| lock(&self.writer).fail(FileError::new("sync", path, error)))
     }
 }

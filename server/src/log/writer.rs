@@ -6,13 +6,13 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use logd_protocol::BatchId;
 
 use super::arrival::Arrival;
-use super::error::{AppendError, SyncError};
+use super::error::{AppendError, FileError, SyncError};
 use super::index::Index;
 use super::layout::PartitionFile;
 use super::partition::Partition;
@@ -67,11 +67,14 @@ pub(super) struct SyncWork {
 
 impl SyncWork {
     /// Syncs, without holding any lock.
-    pub(super) fn run(&self, disk: &dyn Disk, dir: &Path) -> io::Result<()> {
-        for (_, file) in &self.files {
-            file.sync()?;
+    pub(super) fn run(&self, disk: &dyn Disk, dir: &Path) -> Result<(), FileError> {
+        for (partition, file) in &self.files {
+            file.sync().map_err(|error| FileError::new("sync", partition.path(), error))?;
         }
-        if self.is_dir_unsynced { disk.sync_dir(dir) } else { Ok(()) }
+        if !self.is_dir_unsynced {
+            return Ok(());
+        }
+        disk.sync_dir(dir).map_err(|error| FileError::new("sync", dir, error))
     }
 }
 
@@ -189,7 +192,8 @@ impl Writer {
         }
         self.end().checked_add(bytes).ok_or(AppendError::Exhausted)?;
         if self.has_remains {
-            self.file.set_len(self.place).map_err(append_error)?;
+            let cut = self.file.set_len(self.place);
+            cut.map_err(|error| append_error("cut", self.head.path(), error))?;
             self.has_remains = false;
         }
         Ok(())
@@ -202,7 +206,9 @@ impl Writer {
         dir: &Arc<Path>,
     ) -> Result<(Arc<Partition>, Completed), AppendError> {
         let name = PartitionFile::new(self.end());
-        let file = disk.open(&name.log(dir), OpenMode::CreateNew).map_err(append_error)?;
+        let path = name.log(dir);
+        let file = disk.open(&path, OpenMode::CreateNew);
+        let file = file.map_err(|error| append_error("create", path, error))?;
         let partition = Arc::new(Partition::new(Arc::clone(disk), Arc::clone(dir), name, Index::default()));
         partition.share(&file);
         let completed = Completed {
@@ -227,7 +233,7 @@ impl Writer {
         if let Err(error) = self.file.write_all_at(batch, self.place) {
             // If the remains cannot be cut off now, they are before the next batch is written.
             self.has_remains = self.file.set_len(self.place).is_err();
-            return Err(append_error(error));
+            return Err(append_error("write to", self.head.path(), error));
         }
         let time = Arrival::behind(time, self.latest);
         self.latest = time.latest();
@@ -281,13 +287,15 @@ impl Writer {
     }
 
     /// Ends the writer: what the disk holds is unknown.
-    pub(super) fn fail(&mut self, error: io::Error) -> SyncError {
+    pub(super) fn fail(&mut self, error: FileError) -> SyncError {
         let failed = self.failed.get_or_insert_with(|| SyncError(Arc::new(error))).clone();
         self.hidden.clear();
         failed
     }
 }
 
-fn append_error(error: io::Error) -> AppendError {
-    if is_disk_full(&error) { AppendError::DiskFull(error) } else { AppendError::Io(error) }
+fn append_error(action: &'static str, path: PathBuf, source: io::Error) -> AppendError {
+    let is_full = is_disk_full(&source);
+    let error = FileError::new(action, path, source);
+    if is_full { AppendError::DiskFull(error) } else { AppendError::Io(error) }
 }

@@ -265,3 +265,24 @@ fn an_index_on_the_disk_is_of_a_partition_that_is_on_the_disk() {
     }
     assert!(indexes > 100, "{indexes} indexes");
 }
+
+#[test]
+fn an_error_names_the_file_that_it_is_about() {
+    // A rotation creates a partition, and then the batch is written to it.
+    for (call, expected) in [(0, "cannot create `topic/60.log`: "), (1, "cannot write to `topic/60.log`: ")] {
+        for kind in [FaultKind::Fail(ErrorKind::Other), FaultKind::DiskFull { written: 0 }] {
+            let disk = SimDisk::new(1);
+            let (log, _) = open(&disk, &config(1));
+            append(&log, &plain_batches()[0]);
+            disk.inject(Fault { call: disk.calls() + call, kind });
+            let error = try_append(&log, &plain_batches()[0]).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+    let disk = SimDisk::new(1);
+    let (log, _) = open(&disk, &synced(1000));
+    append(&log, &plain_batches()[0]);
+    fail(&disk, FaultKind::FailSync);
+    let error = log.sync().unwrap_err().to_string();
+    assert!(error.contains("cannot sync `topic/0.log`: "), "{error}");
+}
