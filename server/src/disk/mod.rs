@@ -63,6 +63,9 @@ pub trait Disk: Debug + Send + Sync + 'static {
     /// Removes a file's name. Those who have it open can go on reading it.
     fn remove(&self, path: &Path) -> io::Result<()>;
 
+    /// Removes a directory that is empty.
+    fn remove_dir(&self, path: &Path) -> io::Result<()>;
+
     /// Makes the names in a directory survive a power cut.
     fn sync_dir(&self, path: &Path) -> io::Result<()>;
 }

@@ -121,6 +121,22 @@ fn directories_are_created_with_those_above_and_listed_by_name() {
 }
 
 #[test]
+fn a_directory_is_removed_when_it_is_empty() {
+    on_both(|disk, dir| {
+        let sub = dir.join("sub");
+        disk.create_dir(&sub).unwrap();
+        put(disk, &sub.join("file"), b"");
+        assert_eq!(disk.remove_dir(&sub).unwrap_err().kind(), ErrorKind::DirectoryNotEmpty);
+        disk.remove(&sub.join("file")).unwrap();
+        disk.remove_dir(&sub).unwrap();
+        assert_eq!(names(disk, dir), Vec::<String>::new());
+        assert_eq!(disk.remove_dir(&sub).unwrap_err().kind(), ErrorKind::NotFound);
+        put(disk, &sub, b"");
+        assert_eq!(disk.remove_dir(&sub).unwrap_err().kind(), ErrorKind::NotADirectory);
+    });
+}
+
+#[test]
 fn rename_replaces_in_one_step() {
     on_both(|disk, dir| {
         let (old, new) = (dir.join("old"), dir.join("new"));

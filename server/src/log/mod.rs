@@ -113,15 +113,22 @@ impl Log {
     /// are removed by the next [`Log::maintain`].
     ///
     /// # Errors
-    /// [`OpenError`] names the file that cannot be used. Nothing has been lost then.
+    /// [`OpenError`] names the file that cannot be used. Nothing has been lost then; and where there was no topic, what
+    /// was made of one is taken away again, as far as the disk lets it be.
     pub fn open(
         disk: Arc<dyn Disk>,
         dir: impl Into<Arc<Path>>,
         config: LogConfig,
     ) -> Result<(Self, Vec<Finding>), OpenError> {
         let dir = dir.into();
-        disk.create_dir(&dir).map_err(OpenError::io("create", &*dir))?;
-        let opened = recovery::open(&disk, &dir, config.flush_batches > 0)?;
+        let is_new = recovery::is_new(&*disk, &dir);
+        let created = disk.create_dir(&dir).map_err(OpenError::io("create", &*dir));
+        let opened = created.and_then(|()| recovery::open(&disk, &dir, config.flush_batches > 0));
+        let opened = opened.inspect_err(|_| {
+            if is_new {
+                recovery::take_away(&*disk, &dir);
+            }
+        })?;
         let log = Self {
             disk,
             dir,

@@ -88,6 +88,32 @@ pub(super) fn open(disk: &Arc<dyn Disk>, dir: &Arc<Path>, is_synced: bool) -> Re
     Ok(Opened { partitions, writer, findings: recovery.findings })
 }
 
+/// Whether nothing of a topic is there yet.
+pub(super) fn is_new(disk: &dyn Disk, dir: &Path) -> bool {
+    match disk.list(dir) {
+        Ok(entries) => entries.is_empty(),
+        Err(error) => error.kind() == io::ErrorKind::NotFound,
+    }
+}
+
+/// Takes away what was made of a topic that could not be created. Otherwise the next start would find a topic, without
+/// batches, that nobody was told of. What the disk does not let be taken away stays.
+pub(super) fn take_away(disk: &dyn Disk, dir: &Path) {
+    // The partition may not be there yet.
+    let _ = disk.remove(&PartitionFile::new(0).log(dir));
+    if disk.remove_dir(dir).is_ok()
+        && let Some(parent) = dir.parent()
+    {
+        let _ = sync_dir(disk, parent);
+    }
+}
+
+/// Secures the names in a directory, whose path may be that of the current one.
+fn sync_dir(disk: &dyn Disk, dir: &Path) -> Result<(), OpenError> {
+    let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
+    disk.sync_dir(dir).map_err(OpenError::io("sync", dir))
+}
+
 /// What the head partition holds.
 struct Head {
     scan: Scan,
@@ -296,11 +322,10 @@ impl Recovery<'_> {
     /// Secures the topic's own name, and the names in it if they have to survive a power cut.
     fn sync_names(&self) -> Result<(), OpenError> {
         if let Some(parent) = self.dir.parent() {
-            let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
-            self.disk.sync_dir(parent).map_err(OpenError::io("sync", parent))?;
+            sync_dir(&**self.disk, parent)?;
         }
         if self.is_synced {
-            self.disk.sync_dir(self.dir).map_err(OpenError::io("sync", &**self.dir))?;
+            sync_dir(&**self.disk, self.dir)?;
         }
         Ok(())
     }

@@ -61,7 +61,7 @@ impl SimDisk {
     }
 
     /// How many calls were made that change or secure something: creating or emptying a file by opening it,
-    /// `write_at`, `set_len`, `sync`, `rename`, `remove`, `sync_dir` and `create_dir`, each also where it failed.
+    /// `write_at`, `set_len`, `sync`, `rename`, `remove`, `remove_dir`, `sync_dir` and `create_dir`, each also where it failed.
     ///
     /// The next such call has this number.
     pub fn calls(&self) -> u64 {
@@ -186,6 +186,10 @@ impl Disk for SimDisk {
 
     fn remove(&self, path: &Path) -> io::Result<()> {
         self.change(|tree| tree.remove(path))
+    }
+
+    fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        self.change(|tree| tree.remove_dir(path))
     }
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {

@@ -255,6 +255,15 @@ impl Tree {
         Ok(())
     }
 
+    pub(super) fn remove_dir(&mut self, path: &Path) -> io::Result<()> {
+        if !self.dir(self.find(path)?)?.seen.is_empty() {
+            return Err(Errno::NOTEMPTY.into());
+        }
+        let (dir, name) = self.split(path)?;
+        self.dir_mut(dir)?.change(NameChange::Remove(name.to_owned()));
+        Ok(())
+    }
+
     /// How many of the `bytes` bytes to be written at `at` there is room for.
     pub(super) fn room(
         &self,

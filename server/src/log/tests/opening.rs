@@ -8,7 +8,7 @@ use std::sync::Mutex;
 use std::time::SystemTime;
 
 use super::*;
-use crate::disk::{Entry, File};
+use crate::disk::{Cut, Entry, Fault, FaultKind, File};
 use crate::log::OpenError;
 
 /// Three partitions of a batch each, the last of which is the head, after a clean close.
@@ -306,6 +306,45 @@ fn opening_after_a_clean_close_reads_no_batches() {
     assert_eq!(watched.log_bytes_read(), appended.len() as u64);
 }
 
+#[test]
+fn a_topic_that_could_not_be_created_is_not_there() {
+    for flush_batches in [0, 1] {
+        let config = LogConfig { flush_batches, ..config(1000) };
+        let try_open = |disk: &SimDisk| Log::open(Arc::new(disk.clone()), Path::new(DIR), config.clone());
+        let whole = SimDisk::new(1);
+        try_open(&whole).unwrap();
+        assert!(whole.calls() > 2);
+        for call in 0..whole.calls() {
+            for kind in [FaultKind::Fail(io::ErrorKind::Other), FaultKind::DiskFull { written: 0 }] {
+                for cut in [Cut::KeepAll, Cut::LoseUnsynced, Cut::Seeded(call)] {
+                    let disk = SimDisk::new(1);
+                    disk.inject(Fault { call, kind });
+                    try_open(&disk).unwrap_err();
+                    assert_eq!(disk.list(Path::new("")).unwrap(), [], "call {call}");
+                    let disk = disk.restart(cut);
+                    assert_eq!(disk.list(Path::new("")).unwrap(), [], "call {call}, then {cut:?}");
+                    try_open(&disk).unwrap();
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_topic_that_is_there_is_not_taken_away_when_it_cannot_be_opened() {
+    let (disk, ..) = three_partitions();
+    let before = disk.reads();
+    open(&disk, &config(1));
+    for read in 0..disk.reads() - before {
+        let (disk, batches, offsets) = three_partitions();
+        disk.fail_read(disk.reads() + read);
+        // Not every read has to succeed for a topic to be opened.
+        let _ = Log::open(Arc::new(disk.clone()), Path::new(DIR), config(1));
+        let (log, _) = open(&disk.restart(Cut::KeepAll), &config(1));
+        assert_holds(&log, &offsets, &batches);
+    }
+}
+
 /// A disk that counts what is read of which file.
 #[derive(Debug, Clone)]
 struct WatchedDisk {
@@ -343,6 +382,10 @@ impl Disk for WatchedDisk {
 
     fn remove(&self, path: &Path) -> io::Result<()> {
         self.disk.remove(path)
+    }
+
+    fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        self.disk.remove_dir(path)
     }
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
