@@ -19,6 +19,7 @@ mod send;
 mod server;
 mod socket;
 mod stats;
+mod throttle;
 mod topic;
 mod topics;
 

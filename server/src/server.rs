@@ -16,6 +16,7 @@ use crate::config::Config;
 use crate::connection::{Shared, THREADS_MAX, Threads, reject, reject_at_once, serve};
 use crate::disk::{DirLock, Disk, OsDisk};
 use crate::error::{ServeError, StartError};
+use crate::throttle::Throttle;
 use crate::topics::Topics;
 
 /// File descriptors that are not connections: partitions, the work directory, the runtime's own, and connections that
@@ -102,6 +103,7 @@ impl Server {
         }
         tokio::pin!(shutdown);
         let rejections = Arc::new(Semaphore::new(REJECTIONS_MAX));
+        let unaccepted = Throttle::default();
         loop {
             tokio::select! {
                 () = &mut shutdown => break,
@@ -109,7 +111,9 @@ impl Server {
                     Ok((stream, _)) => self.admit(stream, &mut connections, &rejections, &stopped),
                     Err(error) => {
                         if !is_peers_fault(&error) {
-                            tracing::warn!(%error, "a connection could not be accepted");
+                            if let Some(held_back) = unaccepted.pass() {
+                                tracing::warn!(%error, held_back, "a connection could not be accepted");
+                            }
                             sleep(ACCEPT_PAUSE).await;
                         }
                     }

@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 
 use crate::log::{AppendError, Appended, Log};
+use crate::throttle::Throttle;
 
 /// After so many syncs of a topic those who wait for its thread have their turn: there are few for blocking work, and may
 /// be more topics.
@@ -29,8 +30,13 @@ pub(crate) struct Topic {
     synced: watch::Sender<Synced>,
     commit: Mutex<Commit>,
     is_maintenance_planned: AtomicBool,
-    /// Whether the last append failed, so that a full disk fills the log of the server with one line and not with many.
-    is_failing: AtomicBool,
+    /// Whether the last thing that the log of the server says is that batches are refused. So a full disk fills it with
+    /// one line and not with many, also one that has room for some batches and not for others.
+    is_refusing: AtomicBool,
+    refusals: Throttle,
+    forgotten: Throttle,
+    /// For what cannot be read.
+    unreadable: Throttle,
 }
 
 /// Up to where syncs have come.
@@ -56,7 +62,10 @@ impl Topic {
             synced: watch::Sender::new(Synced::default()),
             commit: Mutex::default(),
             is_maintenance_planned: AtomicBool::new(false),
-            is_failing: AtomicBool::new(false),
+            is_refusing: AtomicBool::new(false),
+            refusals: Throttle::default(),
+            forgotten: Throttle::default(),
+            unreadable: Throttle::default(),
         }
     }
 
@@ -66,6 +75,11 @@ impl Topic {
 
     pub(crate) const fn log(&self) -> &Log {
         &self.log
+    }
+
+    /// For lines about what cannot be read.
+    pub(crate) const fn unreadable(&self) -> &Throttle {
+        &self.unreadable
     }
 
     /// A receiver that changes whenever readers can see more.
@@ -90,7 +104,7 @@ impl Topic {
             }
             self.refuse(&error)
         })?;
-        if self.is_failing.load(Ordering::Relaxed) && self.is_failing.swap(false, Ordering::Relaxed) {
+        if self.is_refusing.load(Ordering::Relaxed) && self.is_refusing.swap(false, Ordering::Relaxed) {
             tracing::info!(topic = %self.name, "appending works again");
         }
         if appended.is_maintenance_due {
@@ -107,9 +121,14 @@ impl Topic {
     fn refuse(&self, error: &AppendError) -> Reason {
         // What is forgotten is between the server and one writer: the topic is well.
         if matches!(error, AppendError::Forgotten) {
-            tracing::warn!(topic = %self.name, %error, "a batch is refused");
-        } else if !self.is_failing.swap(true, Ordering::Relaxed) {
-            tracing::error!(topic = %self.name, %error, "batches are refused");
+            if let Some(held_back) = self.forgotten.pass() {
+                tracing::warn!(topic = %self.name, %error, held_back, "a batch is refused");
+            }
+        } else if !self.is_refusing.load(Ordering::Relaxed)
+            && let Some(held_back) = self.refusals.pass()
+        {
+            self.is_refusing.store(true, Ordering::Relaxed);
+            tracing::error!(topic = %self.name, %error, held_back, "batches are refused");
         }
         match error {
             AppendError::DiskFull(_) => Reason::DiskFull,
@@ -157,9 +176,10 @@ impl Topic {
     /// Syncs what was appended so far and tells those who wait for it. Blocks. Returns up to where, if it succeeded.
     pub(crate) fn sync(&self) -> Option<Offset> {
         let result = self.log.sync();
+        let mut had_failed = false;
         self.synced.send_modify(|synced| match &result {
             Ok(end) => synced.end = synced.end.max(*end),
-            Err(_) => synced.has_failed = true,
+            Err(_) => had_failed = std::mem::replace(&mut synced.has_failed, true),
         });
         match result {
             Ok(end) => {
@@ -167,8 +187,10 @@ impl Topic {
                 Some(end)
             }
             Err(error) => {
-                self.refuse(&AppendError::SyncFailed);
-                tracing::error!(topic = %self.name, %error, "the topic takes no more batches until a restart");
+                self.is_refusing.store(true, Ordering::Relaxed);
+                if !had_failed {
+                    tracing::error!(topic = %self.name, %error, "the topic takes no more batches until a restart");
+                }
                 None
             }
         }

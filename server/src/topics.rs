@@ -11,6 +11,7 @@ use crate::config::Config;
 use crate::disk::Disk;
 use crate::error::{ServeError, StartError};
 use crate::log::{Finding, Log, LogConfig, OpenError};
+use crate::throttle::Throttle;
 use crate::topic::Topic;
 
 #[derive(Debug)]
@@ -24,6 +25,8 @@ pub(crate) struct Topics {
     by_name: RwLock<HashMap<TopicName, Arc<Topic>>>,
     /// Held while a topic is created.
     creating: Mutex<()>,
+    /// For topics that were not created.
+    failures: Throttle,
     /// Changes when a topic has come into being.
     created: watch::Sender<()>,
 }
@@ -43,6 +46,7 @@ impl Topics {
             whitelist: config.topics_whitelist.clone(),
             by_name: RwLock::default(),
             creating: Mutex::default(),
+            failures: Throttle::default(),
             created: watch::Sender::new(()),
         };
         let entries = topics
@@ -126,7 +130,9 @@ impl Topics {
             return Err(Reason::MaximumTopics);
         }
         self.open_topic(name.clone()).map_err(|error| {
-            tracing::error!(topic = %name, %error, "a topic was not created");
+            if let Some(held_back) = self.failures.pass() {
+                tracing::error!(topic = %name, %error, held_back, "a topic was not created");
+            }
             match error {
                 OpenError::Io { source, .. } if crate::disk::is_disk_full(&source) => Reason::DiskFull,
                 _ => Reason::StorageFailed,

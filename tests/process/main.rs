@@ -7,6 +7,7 @@ mod cli;
 mod crowd;
 mod disk_full;
 mod faults;
+mod floods;
 mod options;
 mod start;
 mod stop;

@@ -42,7 +42,9 @@ impl Read {
         selected.map_err(|error| match error {
             ReadError::NotFound => Reason::NotFound,
             ReadError::Io(error) => {
-                tracing::error!(topic = %topic.name(), %error, "a read failed");
+                if let Some(held_back) = topic.unreadable().pass() {
+                    tracing::error!(topic = %topic.name(), %error, held_back, "a read failed");
+                }
                 Reason::StorageFailed
             }
         })

@@ -92,7 +92,9 @@ fn at(topic: &Topic, time_ms: u64, bound: Bound) -> Result<Moment, Reason> {
     with_scratch(|scratch| topic.log().view().at(time_ms, bound, scratch)).map_err(|error| match error {
         ReadError::NotFound => Reason::NotFound,
         ReadError::Io(error) => {
-            tracing::error!(topic = %topic.name(), %error, "a time was not looked up");
+            if let Some(held_back) = topic.unreadable().pass() {
+                tracing::error!(topic = %topic.name(), %error, held_back, "a time was not looked up");
+            }
             Reason::StorageFailed
         }
     })

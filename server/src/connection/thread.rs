@@ -20,6 +20,7 @@ use tokio::time::timeout;
 
 use super::{Carried, End, Shared, run};
 use crate::socket::Socket;
+use crate::throttle::Throttle;
 
 /// The most threads. `server.rs` keeps as many file descriptors for them.
 pub(crate) const THREADS_MAX: usize = 64;
@@ -40,12 +41,14 @@ pub(crate) struct Threads {
     start: Instant,
     /// In milliseconds since the start.
     crowded_until: AtomicU64,
+    /// For connections that have none because the system gives none.
+    missing: Throttle,
 }
 
 impl Default for Threads {
     fn default() -> Self {
         let free = Arc::new(Semaphore::new(THREADS_MAX));
-        Self { free, start: Instant::now(), crowded_until: AtomicU64::new(0) }
+        Self { free, start: Instant::now(), crowded_until: AtomicU64::new(0), missing: Throttle::default() }
     }
 }
 
@@ -131,7 +134,9 @@ pub(super) async fn run_on_thread(
         Ok(socket) => Cut(Some(socket.into())),
         Err(error) => {
             shared.threads.crowd();
-            tracing::warn!(%error, "a busy connection has no thread of its own");
+            if let Some(held_back) = shared.threads.missing.pass() {
+                tracing::warn!(%error, held_back, "a busy connection has no thread of its own");
+            }
             return Ok((stream, carried, End::Paused));
         }
     };

@@ -38,6 +38,7 @@ use self::retention::Retired;
 pub use self::view::{Extent, Moment, Piece, Selection, View};
 use self::writer::{Writer, Written};
 use crate::disk::Disk;
+use crate::throttle::Throttle;
 
 /// How a topic is stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -100,6 +101,8 @@ pub struct Log {
     retired: Mutex<Retired>,
     /// Held by the one maintenance that is under way.
     maintaining: Mutex<()>,
+    /// For what maintenance could not do, which is tried again with every batch that is refused.
+    undone: Throttle,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -138,6 +141,7 @@ impl Log {
             syncing: Mutex::new(()),
             retired: Mutex::new(Retired::default()),
             maintaining: Mutex::new(()),
+            undone: Throttle::default(),
         };
         log.drop_oldest();
         Ok((log, opened.findings))

@@ -20,6 +20,7 @@ use super::scan::scan;
 use super::times::{Recorder, Times};
 use super::writers::Writers;
 use crate::disk::{Disk, File, OpenMode};
+use crate::throttle::Throttle;
 
 /// The largest index file that is read; a larger one is taken for damaged. It covers 256 GiB of log.
 const INDEX_BYTES_MAX: u64 = 128 * 1024 * 1024;
@@ -33,6 +34,8 @@ pub(super) struct Partition {
     disk: Arc<dyn Disk>,
     index: RwLock<State>,
     file: Mutex<Option<Weak<dyn File>>>,
+    /// For an index that is made anew, which a file that cannot be read makes be tried with every READ.
+    rebuilds: Throttle,
 }
 
 /// An index that may not have been read yet.
@@ -54,7 +57,7 @@ impl Partition {
 
     fn with(disk: Arc<dyn Disk>, dir: Arc<Path>, name: PartitionFile, state: State) -> Self {
         let (index, file) = (RwLock::new(state), Mutex::new(None));
-        Self { start: name.start, name, dir, disk, index, file }
+        Self { start: name.start, name, dir, disk, index, file, rebuilds: Throttle::default() }
     }
 
     /// The file.
@@ -124,7 +127,9 @@ impl Partition {
     }
 
     fn rebuilt(&self, end: Mark) -> io::Result<Index> {
-        tracing::warn!(partition = %self.path().display(), "the index does not fit the partition: it is made anew");
+        if let Some(held_back) = self.rebuilds.pass() {
+            tracing::warn!(partition = %self.path().display(), held_back, "the index does not fit the partition: it is made anew");
+        }
         // The next open makes it anew, too, and reports what is damaged.
         self.remove_index()?;
         self.scanned(end.place, end.time.latest(), |_, _| {})

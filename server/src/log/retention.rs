@@ -84,7 +84,9 @@ impl Log {
         loop {
             let Some(partition) = lock(&self.retired).dropped.front().cloned() else { return true };
             if let Err(error) = partition.remove() {
-                tracing::warn!(dir = %self.dir.display(), partition = partition.start, %error, "a dropped partition was not removed");
+                if let Some(held_back) = self.undone.pass() {
+                    tracing::warn!(dir = %self.dir.display(), partition = partition.start, %error, held_back, "a dropped partition was not removed");
+                }
                 return false;
             }
             lock(&self.retired).dropped.pop_front();
@@ -96,6 +98,9 @@ impl Log {
     }
 
     fn seal(&self, Completed { partition, file, writers }: &Completed) -> bool {
+        if self.failure().is_some() {
+            return false;
+        }
         // Batches that readers cannot see yet are not in the index: a sync of the topic makes them seen.
         if self.config.flush_batches == 1 && self.sync().is_err() {
             return false;
@@ -115,7 +120,9 @@ impl Log {
     /// Writes the index of a partition that is synced up to `end`, and its name; says whether it has.
     pub(super) fn save_index(&self, partition: &Partition, end: u64, writers: &[u8]) -> bool {
         if let Err(error) = partition.write_index(end, writers) {
-            tracing::warn!(dir = %self.dir.display(), partition = partition.start, %error, "an index was not written");
+            if let Some(held_back) = self.undone.pass() {
+                tracing::warn!(dir = %self.dir.display(), partition = partition.start, %error, held_back, "an index was not written");
+            }
             return false;
         }
         // This secures the names of new partitions, too: what is to be thought of them after a failure is unknown.
