@@ -22,6 +22,7 @@ mod stats;
 mod throttle;
 mod topic;
 mod topics;
+mod watch;
 
 pub use config::{Config, ConfigError};
 pub use error::{ServeError, StartError};

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use logd_protocol::Reason;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::Semaphore;
 use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::{sleep, timeout};
 
@@ -18,6 +18,7 @@ use crate::disk::{DirLock, Disk, OsDisk};
 use crate::error::{ServeError, StartError};
 use crate::throttle::Throttle;
 use crate::topics::Topics;
+use crate::watch;
 
 /// File descriptors that are not connections: partitions, the work directory, the runtime's own, and connections that
 /// are being refused, and a second one for each that has a thread.
@@ -92,7 +93,8 @@ impl Server {
     /// its write guarantee says. The work directory is free again as soon as the requests that are under way have come
     /// to their end.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), ServeError> {
-        let (stop, stopped) = watch::channel(false);
+        let stop = watch::Sender::new(false);
+        let stopped = stop.subscribe();
         let mut connections = JoinSet::new();
         let mut background = JoinSet::new();
         for topic in self.shared.topics.all() {
@@ -106,7 +108,9 @@ impl Server {
         let unaccepted = Throttle::default();
         loop {
             tokio::select! {
+                biased;
                 () = &mut shutdown => break,
+                Some(_) = connections.join_next() => {}
                 accepted = self.listener.accept() => match accepted {
                     Ok((stream, _)) => self.admit(stream, &mut connections, &rejections, &stopped),
                     Err(error) => {
@@ -118,12 +122,11 @@ impl Server {
                         }
                     }
                 },
-                Some(_) = connections.join_next() => {}
             }
         }
         drop(self.listener);
         tracing::info!(connections = self.shared.stats.active_connections(), "shutting down");
-        stop.send_replace(true);
+        stop.modify(|is_down| *is_down = true);
         let finish = async { while connections.join_next().await.is_some() {} };
         if timeout(self.shared.config.shutdown_timeout, finish).await.is_err() {
             tracing::warn!(connections = self.shared.stats.active_connections(), "connections were cut");

@@ -11,11 +11,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use logd_protocol::{CheckedBatch, Offset, Reason, TopicName};
-use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 
 use crate::log::{AppendError, Appended, Log};
 use crate::throttle::Throttle;
+use crate::watch;
 
 /// After so many syncs of a topic those who wait for its thread have their turn: there are few for blocking work, and may
 /// be more topics.
@@ -111,7 +111,7 @@ impl Topic {
             self.plan_maintenance();
         }
         // Readers who cannot see the batch before it is synced are told again by the sync.
-        self.grown.send_replace(());
+        self.grown.announce();
         if appended.is_sync_due {
             self.commit(appended, may_block).await?;
         }
@@ -139,7 +139,7 @@ impl Topic {
 
     /// Waits until a sync has come past the batch; begins one if none is running.
     async fn commit(self: &Arc<Self>, appended: Appended, may_block: bool) -> Result<(), Reason> {
-        let mut synced = self.synced.subscribe();
+        let synced = self.synced.subscribe();
         let begins = {
             let mut commit = self.commit.lock().unwrap_or_else(PoisonError::into_inner);
             commit.wanted = commit.wanted.max(appended.end);
@@ -148,10 +148,13 @@ impl Topic {
         if begins && !(may_block && self.sync_once()) {
             self.sync_until_done();
         }
-        match synced.wait_for(|synced| synced.end >= appended.end || synced.has_failed).await {
-            Ok(synced) if synced.end >= appended.end => Ok(()),
-            Ok(_) | Err(_) => Err(Reason::StorageFailed),
-        }
+        let outcome = |synced: &Synced| {
+            if synced.end >= appended.end {
+                return Some(Ok(()));
+            }
+            synced.has_failed.then_some(Err(Reason::StorageFailed))
+        };
+        synced.wait_for(outcome).await
     }
 
     /// Syncs by another thread until nothing more is wanted, which may never be while several connections append.
@@ -177,13 +180,13 @@ impl Topic {
     pub(crate) fn sync(&self) -> Option<Offset> {
         let result = self.log.sync();
         let mut had_failed = false;
-        self.synced.send_modify(|synced| match &result {
+        self.synced.modify(|synced| match &result {
             Ok(end) => synced.end = synced.end.max(*end),
             Err(_) => had_failed = std::mem::replace(&mut synced.has_failed, true),
         });
         match result {
             Ok(end) => {
-                self.grown.send_replace(());
+                self.grown.announce();
                 Some(end)
             }
             Err(error) => {

@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use logd_protocol::{Reason, TopicName, TopicRef};
-use tokio::sync::watch;
 
 use crate::config::Config;
 use crate::disk::Disk;
@@ -13,6 +12,7 @@ use crate::error::{ServeError, StartError};
 use crate::log::{Finding, Log, LogConfig, OpenError};
 use crate::throttle::Throttle;
 use crate::topic::Topic;
+use crate::watch;
 
 #[derive(Debug)]
 pub(crate) struct Topics {
@@ -88,7 +88,7 @@ impl Topics {
         );
         let topic = Arc::new(Topic::new(name.clone(), log));
         self.by_name.write().unwrap_or_else(PoisonError::into_inner).insert(name, topic);
-        self.created.send_replace(());
+        self.created.announce();
         Ok(())
     }
 

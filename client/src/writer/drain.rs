@@ -216,8 +216,9 @@ impl Task {
     /// Waits, but not for long when the writer closes.
     async fn rest(&self, delay: std::time::Duration) {
         tokio::select! {
-            () = sleep(delay) => {}
+            biased;
             () = self.shared.closing.notified() => {}
+            () = sleep(delay) => {}
         }
     }
 }

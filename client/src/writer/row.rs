@@ -59,6 +59,7 @@ impl Task {
             let Some(bytes) = row.front().map(|(_, bytes)| *bytes) else { return Vec::new() };
             let Some(session) = self.link.session() else { return self.wind_up(row, None).await };
             let reply = tokio::select! {
+                biased;
                 reply = session.batch_reply(bytes) => reply,
                 () = self.shared.news(), if is_room => continue,
                 () = sleep_until(due.unwrap_or_else(Instant::now)), if is_room && due.is_some() => continue,

@@ -219,6 +219,7 @@ pub(super) async fn make_room(shared: &Shared, spool: &SharedSpool) -> std::conv
                 }
             },
             Press::Wait(Some(at)) => tokio::select! {
+                biased;
                 () = shared.pressure.notified() => {}
                 () = sleep_until(at) => {}
             },

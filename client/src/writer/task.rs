@@ -113,6 +113,7 @@ impl Task {
             }
         };
         tokio::select! {
+            biased;
             () = served => {}
             () = abandoned => {}
         }
@@ -155,6 +156,7 @@ impl Task {
         let Some(spool) = self.spool.clone() else { return self.send_everything().await };
         let shared = Arc::clone(&self.shared);
         tokio::select! {
+            biased;
             () = self.send_everything() => {}
             never = make_room(&shared, &spool) => match never {},
         }
@@ -248,6 +250,7 @@ impl Task {
                 }
             };
             tokio::select! {
+                biased;
                 () = shared.news() => {}
                 () = time => {}
                 () = server => {}

@@ -19,7 +19,7 @@ use logd_protocol::{
     BatchId, Broken, Command, Decoded, Offset, RawBatch, Reason, Rejection, Request, Response, TopicName,
     TopicRef, decode_request,
 };
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout_at};
 
 use self::reading::Read;
@@ -32,6 +32,7 @@ use crate::send::Output;
 use crate::socket::Socket;
 use crate::stats::Stats;
 use crate::topics::Topics;
+use crate::watch;
 
 /// A body that is too large is read and thrown away up to this length, so that the connection stays usable. The
 /// connection of a longer one is closed.
@@ -158,6 +159,11 @@ enum Next {
     Refuse,
 }
 
+/// What waiting for the server's end looks for.
+fn is_set(is_down: &bool) -> Option<()> {
+    is_down.then_some(())
+}
+
 /// Appends a batch, unless one that belongs before it was refused.
 async fn append_in_order(
     shared: &Arc<Shared>,
@@ -216,7 +222,7 @@ impl Connection<'_> {
                 return self.shut_down().await;
             }
             // A request that has begun to come in when the server ends is the last one.
-            is_last = *self.shutdown.borrow();
+            is_last = self.shutdown.look(|is_down| *is_down);
             if !is_last && let Some(end) = self.find_better_place() {
                 return Ok(end);
             }
@@ -391,7 +397,7 @@ impl Connection<'_> {
             }
             tokio::select! {
                 biased;
-                _ = self.shutdown.wait_for(|is_down| *is_down), if is_idle => return Ok(Wait::ShutDown),
+                () = self.shutdown.wait_for(is_set), if is_idle => return Ok(Wait::ShutDown),
                 ready = timeout_at(deadline, self.socket.readable()) => match ready {
                     Ok(ready) => ready?,
                     Err(_) => return Ok(Wait::TimedOut),
@@ -426,7 +432,7 @@ impl Connection<'_> {
             if now >= deadline {
                 return Ok(Wait::TimedOut);
             }
-            if is_idle && *self.shutdown.borrow() {
+            if is_idle && self.shutdown.look(|is_down| *is_down) {
                 return Ok(Wait::ShutDown);
             }
             if is_idle && now >= pause {

@@ -5,14 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use logd_protocol::{Command, Offset, Reason, Response, TopicName};
-use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::Connection;
 use super::scratch::with_scratch;
+use super::{Connection, is_set};
 use crate::input::Received;
 use crate::log::{ReadError, Selection};
 use crate::topic::Topic;
+use crate::watch;
 
 /// A READ or TAIL, with a topic that is there or may come.
 pub(super) struct Read {
@@ -110,9 +110,9 @@ impl Connection<'_> {
         loop {
             tokio::select! {
                 biased;
-                _ = changed.changed() => return Ok(true),
+                () = changed.changed() => return Ok(true),
                 () = tokio::time::sleep_until(deadline) => return Ok(false),
-                _ = self.shutdown.wait_for(|is_down| *is_down) => return Ok(false),
+                () = self.shutdown.wait_for(is_set) => return Ok(false),
                 ready = self.socket.readable(), if self.input.has_room() => {
                     ready?;
                     match self.input.read(self.socket, 1)? {

@@ -8,7 +8,6 @@ use logd_protocol::{Reason, Response};
 use rustix::net::SendFlags;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
-use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::thread::run_on_thread;
@@ -17,6 +16,7 @@ use crate::input::Input;
 use crate::send::Output;
 use crate::socket::Socket;
 use crate::stats::Stats;
+use crate::watch;
 
 /// How long, and for how many bytes, a connection that is to be closed goes on reading. Closing a socket that holds
 /// unread bytes makes the kernel throw away what was sent, and the peer would not see why it was closed.

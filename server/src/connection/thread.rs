@@ -15,12 +15,13 @@ use std::time::{Duration, Instant};
 
 use tokio::net::TcpStream;
 use tokio::runtime::Handle;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::timeout;
 
 use super::{Carried, End, Shared, run};
 use crate::socket::Socket;
 use crate::throttle::Throttle;
+use crate::watch;
 
 /// The most threads. `server.rs` keeps as many file descriptors for them.
 pub(crate) const THREADS_MAX: usize = 64;

@@ -93,7 +93,10 @@ impl Writers {
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut out = Vec::new();
         let mut put = |number: u64| out.extend_from_slice(&number.to_le_bytes());
-        for (writer, recent) in &self.0 {
+        // By number, so that the same batches make the same file.
+        let mut writers: Vec<_> = self.0.iter().collect();
+        writers.sort_unstable_by_key(|(writer, _)| **writer);
+        for (writer, recent) in writers {
             put(writer.as_u64());
             put(recent.last);
             put(u64::from(recent.forgotten.is_some()));

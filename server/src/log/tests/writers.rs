@@ -221,3 +221,17 @@ fn damaged_bytes_are_no_writers() {
     let count = [0_u8; 32].into_iter().chain(u64::MAX.to_le_bytes()).collect::<Vec<_>>();
     assert!(Writers::decode(&count).is_err());
 }
+
+#[test]
+fn what_is_known_has_the_same_bytes_in_whatever_order_it_came_to_be_known() {
+    let of = |numbers: &mut dyn Iterator<Item = u64>| {
+        let mut writers = Writers::default();
+        for number in numbers {
+            writers.add(id(number, 1), number);
+        }
+        writers.encode()
+    };
+    let bytes = of(&mut (0..100));
+    assert_eq!(of(&mut (0..100).rev()), bytes);
+    assert_eq!(Writers::decode(&bytes).unwrap().encode(), bytes);
+}
