@@ -159,11 +159,6 @@ enum Next {
     Refuse,
 }
 
-/// What waiting for the server's end looks for.
-fn is_set(is_down: &bool) -> Option<()> {
-    is_down.then_some(())
-}
-
 /// Appends a batch, unless one that belongs before it was refused.
 async fn append_in_order(
     shared: &Arc<Shared>,
@@ -397,7 +392,7 @@ impl Connection<'_> {
             }
             tokio::select! {
                 biased;
-                () = self.shutdown.wait_for(is_set), if is_idle => return Ok(Wait::ShutDown),
+                () = self.shutdown.wait_for(|is_down| is_down.then_some(())), if is_idle => return Ok(Wait::ShutDown),
                 ready = timeout_at(deadline, self.socket.readable()) => match ready {
                     Ok(ready) => ready?,
                     Err(_) => return Ok(Wait::TimedOut),

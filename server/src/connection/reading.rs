@@ -7,8 +7,8 @@ use std::time::Duration;
 use logd_protocol::{Command, Offset, Reason, Response, TopicName};
 use tokio::time::Instant;
 
+use super::Connection;
 use super::scratch::with_scratch;
-use super::{Connection, is_set};
 use crate::input::Received;
 use crate::log::{ReadError, Selection};
 use crate::topic::Topic;
@@ -112,7 +112,7 @@ impl Connection<'_> {
                 biased;
                 () = changed.changed() => return Ok(true),
                 () = tokio::time::sleep_until(deadline) => return Ok(false),
-                () = self.shutdown.wait_for(is_set) => return Ok(false),
+                () = self.shutdown.wait_for(|is_down| is_down.then_some(())) => return Ok(false),
                 ready = self.socket.readable(), if self.input.has_room() => {
                     ready?;
                     match self.input.read(self.socket, 1)? {
