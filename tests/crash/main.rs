@@ -2,6 +2,7 @@
 #![expect(clippy::expect_used, clippy::panic, reason = "helpers of tests fail the test that uses them")]
 
 mod application;
+mod spool;
 mod writers;
 
 use std::collections::HashSet;

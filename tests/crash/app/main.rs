@@ -24,6 +24,10 @@ fn main() {
         ["write", host, spool, count] => {
             runtime.block_on(write(host, spool, count.parse().expect("a number")));
         }
+        ["settle", host, spool, first, count] => {
+            let number = |text: &str| text.parse().expect("a number");
+            runtime.block_on(settle(host, spool, number(first), number(count)));
+        }
         ["away", settings @ ..] => runtime.block_on(away::run(settings)),
         _ => panic!("called with {arguments:?}"),
     }
@@ -83,4 +87,27 @@ async fn write(host: &str, spool: &str, count: u64) {
         writer.write(number.to_string().as_bytes()).await.expect("there is room");
     }
     say("written");
+}
+
+/// Writes `count` messages from `first` on, each a batch, closes, and says what became of each, as `run` does; `O <error>`
+/// alone when the writer could not be opened.
+async fn settle(host: &str, spool: &str, first: u64, count: u64) {
+    let opened = builder(host, spool).batch_bytes(600).budget(Duration::from_secs(5)).open();
+    let writer = match opened {
+        Ok(writer) => writer,
+        Err(error) => return say(&format!("O {error}")),
+    };
+    let (unsettled, settled) = mpsc::channel(UNSETTLED_MAX);
+    let teller = tokio::spawn(tell(settled));
+    for number in first..first + count {
+        match writer.send(format!("{number} {:400}", "").as_bytes()).await {
+            Ok(delivery) => unsettled.send((number, delivery)).await.expect("the teller goes on"),
+            Err(WriteError::Dropped { .. }) => say(&format!("X {number}")),
+            Err(error) => panic!("{error}"),
+        }
+    }
+    // What failed is said of each message.
+    let _ = writer.close().await;
+    drop(unsettled);
+    teller.await.expect("the teller does not panic");
 }
