@@ -26,6 +26,8 @@ pub struct ClientConfig {
     pub(crate) write_timeout: Duration,
     pub(crate) batch_bytes: usize,
     pub(crate) retry: RetryPolicy,
+    #[cfg(feature = "simulation")]
+    pub(crate) network: Option<std::sync::Arc<dyn crate::simulation::Network>>,
 }
 
 impl ClientConfig {
@@ -80,6 +82,15 @@ impl ClientConfig {
         self
     }
 
+    /// Connects over a simulated network.
+    #[cfg(feature = "simulation")]
+    #[doc(hidden)]
+    #[must_use]
+    pub fn simulated(mut self, network: std::sync::Arc<dyn crate::simulation::Network>) -> Self {
+        self.network = Some(network);
+        self
+    }
+
     /// The server that these settings are for.
     pub fn host(&self) -> &str {
         &self.host
@@ -95,6 +106,8 @@ impl Default for ClientConfig {
             write_timeout: Duration::from_secs(15),
             batch_bytes: BATCH_BYTES_DEFAULT,
             retry: RetryPolicy::default(),
+            #[cfg(feature = "simulation")]
+            network: None,
         }
     }
 }

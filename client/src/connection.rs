@@ -9,7 +9,6 @@
 //! - After an error the connection cannot be used any further.
 
 use std::io;
-use std::mem::MaybeUninit;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,13 +17,11 @@ use logd_protocol::limits::MOK_BYTES_MAX;
 use logd_protocol::{
     Batch, BatchError, Broken, Decoded, Offset, Reason, Response, decode_batch, decode_response,
 };
-use socket2::SockRef;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::config::ClientConfig;
 use crate::error::{Error, ErrorKind};
+use crate::transport::Transport;
 
 /// The room made for an answer that carries no batches.
 const ANSWER_BYTES: usize = 4096;
@@ -65,7 +62,7 @@ pub(crate) struct Taken {
 /// A connection that is there.
 #[derive(Debug)]
 pub(crate) struct Connection {
-    stream: TcpStream,
+    stream: Transport,
     peer: Arc<str>,
     input: BytesMut,
     read_timeout: Duration,
@@ -77,14 +74,14 @@ impl Connection {
     pub(crate) async fn connect(config: &ClientConfig) -> Result<Self, Error> {
         let peer: Arc<str> = config.host.as_str().into();
         let what = || format!("cannot connect to `{peer}`");
-        let stream = timeout(config.connect_timeout, TcpStream::connect(&*peer))
+        let stream = timeout(config.connect_timeout, Transport::connect(config))
             .await
             .map_err(|_| {
                 let limit = config.connect_timeout;
                 Error::new(ErrorKind::Connect, format!("{}: no answer within `{limit:?}`", what()))
             })?
             .map_err(|error| Error::io(ErrorKind::Connect, what(), error))?;
-        stream.set_nodelay(true).map_err(|error| Error::io(ErrorKind::Connect, what(), error))?;
+        stream.set_nodelay().map_err(|error| Error::io(ErrorKind::Connect, what(), error))?;
         Ok(Self {
             stream,
             peer,
@@ -157,20 +154,13 @@ impl Connection {
     ///
     /// What comes when nothing is due is a farewell: no answer that follows it could be told from it.
     pub(crate) fn is_quiet(&self) -> bool {
-        // The runtime may not have seen yet what has come; the system is asked itself.
-        let peeked = SockRef::from(&self.stream).peek(&mut [MaybeUninit::uninit()]);
-        self.input.is_empty() && peeked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+        self.input.is_empty() && self.stream.is_quiet()
     }
 
     /// Completes when the connection is no longer quiet. Nothing is lost when the future is dropped.
     pub(crate) async fn disturbed(&self) {
         while self.is_quiet() {
-            if self.stream.readable().await.is_err() {
-                return;
-            }
-            // What the runtime holds to be readable need not be any more; a read that finds nothing corrects it.
-            if !matches!(self.stream.try_read(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
-            {
+            if self.stream.readable().await.is_err() || self.stream.has_come() {
                 return;
             }
         }
@@ -183,7 +173,7 @@ impl Connection {
         if room < missing || room < ANSWER_BYTES {
             self.input.reserve(missing.max(chunk));
         }
-        match timeout(limit, self.stream.read_buf(&mut self.input)).await {
+        match timeout(limit, self.stream.read(&mut self.input)).await {
             Ok(Ok(0)) => Err(Error::new(ErrorKind::Disconnected, self.ended())),
             Ok(Ok(_)) => Ok(()),
             Ok(Err(error)) => Err(Error::io(ErrorKind::Disconnected, self.ended(), error)),
@@ -211,7 +201,7 @@ impl Connection {
     /// What a failed write means: the reason that the server gave before it closed, if it gave one.
     async fn send_error(&mut self, error: io::Error) -> Error {
         let last_words = async {
-            while self.stream.read_buf(&mut self.input).await? != 0 {}
+            while self.stream.read(&mut self.input).await? != 0 {}
             Ok::<_, io::Error>(())
         };
         // Whether this succeeds or not, what counts is what has come in.

@@ -46,9 +46,13 @@ mod park;
 mod retry;
 mod scanner;
 mod session;
+#[cfg(feature = "simulation")]
+#[doc(hidden)]
+pub mod simulation;
 mod spool;
 #[cfg(test)]
 mod testing;
+mod transport;
 mod writer;
 
 pub use answers::{Batches, Head, ServerSettings, TopicSummary};

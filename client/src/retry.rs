@@ -131,6 +131,10 @@ impl Backoff {
 
 /// A number that differs from call to call and from process to process. Jitter needs no more than that.
 fn random() -> u32 {
+    #[cfg(feature = "simulation")]
+    if let Some(number) = crate::simulation::random() {
+        return (number >> 32) as u32;
+    }
     let hash = RandomState::new().build_hasher().finish();
     // The upper half is as good as the lower one.
     (hash >> 32) as u32

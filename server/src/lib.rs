@@ -13,10 +13,15 @@ mod connection;
 mod control;
 pub mod disk;
 mod error;
+mod host;
 mod input;
+mod listener;
 pub mod log;
 mod send;
 mod server;
+#[cfg(feature = "simulation")]
+#[doc(hidden)]
+pub mod simulation;
 mod socket;
 mod stats;
 mod throttle;

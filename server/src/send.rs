@@ -4,7 +4,7 @@
 //! answer that keeps reading is served to the end.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use logd_protocol::Response;
@@ -12,7 +12,7 @@ use rustix::net::SendFlags;
 use tokio::time::Instant;
 
 use crate::log::{Piece, Selection};
-use crate::socket::Socket;
+use crate::socket::{Raw, Socket};
 use crate::stats::Stats;
 
 /// How much is asked of one sendfile: enough to make the calls few, and so little that others get their turn.
@@ -78,9 +78,7 @@ impl<'a> Output<'a> {
     async fn flush_with(&mut self, flags: SendFlags) -> io::Result<()> {
         let mut sent = 0;
         while let Some(rest) = self.answers.get(sent..).filter(|rest| !rest.is_empty()) {
-            sent += self
-                .progress(|stream| Ok(rustix::net::send(stream, rest, flags | SendFlags::NOSIGNAL)?))
-                .await?;
+            sent += self.progress(|socket| socket.send(rest, flags)).await?;
         }
         self.answers.clear();
         self.answers.shrink_to(ANSWERS_BYTES_MAX);
@@ -92,12 +90,7 @@ impl<'a> Output<'a> {
         let mut place = piece.place;
         while place < end {
             let bytes = usize::try_from(end - place).unwrap_or(PIECE_BYTES).min(PIECE_BYTES);
-            let sent = self
-                .progress(|stream| {
-                    let mut from = place;
-                    Ok(rustix::fs::sendfile(stream, file, Some(&mut from), bytes)?)
-                })
-                .await?;
+            let sent = self.progress(|socket| socket.send_file(file, place, bytes)).await?;
             if sent == 0 {
                 return Err(io::Error::new(
                     io::ErrorKind::UnexpectedEof,
@@ -125,15 +118,14 @@ impl<'a> Output<'a> {
             place += read as u64;
             let mut sent = 0;
             while let Some(rest) = buffer.get(sent..read).filter(|rest| !rest.is_empty()) {
-                sent +=
-                    self.progress(|stream| Ok(rustix::net::send(stream, rest, SendFlags::NOSIGNAL)?)).await?;
+                sent += self.progress(|socket| socket.send(rest, SendFlags::empty())).await?;
             }
         }
         Ok(())
     }
 
     /// Calls `send` when the socket takes something, and counts what it took.
-    async fn progress(&self, send: impl Fn(BorrowedFd<'_>) -> io::Result<usize>) -> io::Result<usize> {
+    async fn progress(&self, send: impl Fn(Raw<'_>) -> io::Result<usize>) -> io::Result<usize> {
         let mut deadline = None;
         loop {
             match self.socket.send(&send) {
@@ -152,7 +144,7 @@ impl<'a> Output<'a> {
                     }
                     // The kernel says that a socket is writable when a good part of its buffer is free, which takes a
                     // slow reader longer than the timeout. That there is any room at all is seen by trying.
-                    match send(self.socket.as_fd()) {
+                    match send(self.socket.raw()) {
                         Ok(sent) => return Ok(self.count(sent).await),
                         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                         Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

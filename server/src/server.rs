@@ -7,15 +7,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use logd_protocol::Reason;
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
-use tokio::task::{JoinSet, spawn_blocking};
+use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use crate::config::Config;
 use crate::connection::{Shared, THREADS_MAX, Threads, reject, reject_at_once, serve};
 use crate::disk::{DirLock, Disk, OsDisk};
 use crate::error::{ServeError, StartError};
+use crate::host::Host;
+use crate::listener::Listener;
+#[cfg(feature = "simulation")]
+use crate::simulation;
+use crate::socket::Socket;
 use crate::throttle::Throttle;
 use crate::topics::Topics;
 use crate::watch;
@@ -46,7 +50,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// ```
 #[derive(Debug)]
 pub struct Server {
-    listener: TcpListener,
+    listener: Listener,
     local_addr: SocketAddr,
     shared: Arc<Shared>,
     connections_max: usize,
@@ -63,18 +67,46 @@ impl Server {
     pub async fn bind(mut config: Config) -> Result<Self, StartError> {
         config.validate()?;
         let connections_max = allow_connections(config.max_connections);
-        let listener = listen(&config.host).await?;
-        let host = config.host.clone();
-        let local_addr =
-            listener.local_addr().map_err(|source| StartError::Listen { host, source, hint: "" })?;
+        let (listener, local_addr) = Listener::bind(&config.host).await?;
         // What clients are told is where the server is found, not what was asked for.
         config.host = local_addr.to_string();
         let dir = config.workdir.clone();
-        let opened = spawn_blocking(move || open(config)).await;
+        let opened = Host::Real.block(move || open(config)).await;
         let shared = opened.map_err(|error| StartError::Workdir { dir, source: error.into() })??;
         warn_if_open(local_addr);
         let shared = Arc::new(shared);
         Ok(Self { listener, local_addr, shared, connections_max })
+    }
+
+    /// A server on a simulated machine: opens the topics on its disk, and serves what comes in at `listener`. No lock is
+    /// taken. [`Config::host`] is only what clients are told.
+    ///
+    /// # Errors
+    /// As [`Server::bind`].
+    #[cfg(feature = "simulation")]
+    #[doc(hidden)]
+    pub async fn simulated(
+        config: Config,
+        machine: Arc<dyn simulation::Machine>,
+        disk: Arc<dyn Disk>,
+        listener: Box<dyn simulation::Listener>,
+    ) -> Result<Self, StartError> {
+        config.validate()?;
+        let (connections_max, dir) = (config.max_connections, config.workdir.clone());
+        let host = Host::Simulated(machine);
+        let work = host.clone();
+        let opened = host.block(move || {
+            let made = disk.create_dir(&config.workdir);
+            made.map_err(|source| StartError::Workdir { dir: config.workdir.clone(), source })?;
+            sync_ancestors(&*disk, &config.workdir);
+            let topics = Topics::open(disk, work.clone(), &config)?;
+            let (stats, buffers, threads) = (Arc::default(), Arc::default(), Threads::new(0));
+            Ok::<_, StartError>(Shared { topics, stats, buffers, threads, config, host: work, _lock: None })
+        });
+        let opened = opened.await.map_err(|error| StartError::Workdir { dir, source: error.into() })??;
+        let local_addr = SocketAddr::from(([127, 0, 0, 1], logd_protocol::limits::PORT_DEFAULT));
+        let listener = Listener::Simulated(listener);
+        Ok(Self { listener, local_addr, shared: Arc::new(opened), connections_max })
     }
 
     /// The address that the server listens on; with port 0 in the settings, the one that was free.
@@ -112,7 +144,7 @@ impl Server {
                 () = &mut shutdown => break,
                 Some(_) = connections.join_next() => {}
                 accepted = self.listener.accept() => match accepted {
-                    Ok((stream, _)) => self.admit(stream, &mut connections, &rejections, &stopped),
+                    Ok(socket) => self.admit(socket, &mut connections, &rejections, &stopped),
                     Err(error) => {
                         if !is_peers_fault(&error) {
                             if let Some(held_back) = unaccepted.pass() {
@@ -136,7 +168,7 @@ impl Server {
         self.shared.threads.wait_for_end().await;
         background.shutdown().await;
         let shared = Arc::clone(&self.shared);
-        let closed = spawn_blocking(move || shared.topics.close()).await;
+        let closed = self.shared.host.block(move || shared.topics.close()).await;
         closed.map_err(|error| ServeError::Close(error.into()))??;
         tracing::info!("all topics are synced");
         Ok(())
@@ -145,20 +177,18 @@ impl Server {
     /// Gives the connection a task, unless there are as many as there may be.
     fn admit(
         &self,
-        stream: TcpStream,
+        socket: Socket,
         connections: &mut JoinSet<()>,
         rejections: &Arc<Semaphore>,
         stopped: &watch::Receiver<bool>,
     ) {
-        // Small answers must not wait for more; if the option is refused, they are only slower.
-        let _ = stream.set_nodelay(true);
         let active = self.shared.stats.active_connections();
         if active < self.connections_max as u64 {
             let guard = self.shared.stats.connection();
             let (shared, stopped) = (Arc::clone(&self.shared), stopped.clone());
-            connections.spawn(async move {
+            self.shared.host.serve(connections, async move {
                 let _guard = guard;
-                serve(stream, shared, stopped).await;
+                serve(socket, shared, stopped).await;
             });
             return;
         }
@@ -166,26 +196,14 @@ impl Server {
         tracing::debug!(active, "a connection is one too many");
         if let Ok(permit) = Arc::clone(rejections).try_acquire_owned() {
             let stats = Arc::clone(&self.shared.stats);
-            connections.spawn(async move {
+            self.shared.host.serve(connections, async move {
                 let _permit = permit;
-                reject(stream, &stats, Reason::TooManyConnections).await;
+                reject(socket, &stats, Reason::TooManyConnections).await;
             });
         } else {
-            reject_at_once(&stream, Reason::TooManyConnections);
+            reject_at_once(&socket, Reason::TooManyConnections);
         }
     }
-}
-
-async fn listen(host: &str) -> Result<TcpListener, StartError> {
-    // Go writes an address without a host for "every interface".
-    let address = host.strip_prefix(':').map_or_else(|| host.to_owned(), |port| format!("0.0.0.0:{port}"));
-    TcpListener::bind(&address).await.map_err(|source| {
-        let hint = match source.kind() {
-            io::ErrorKind::AddrInUse => "; is another logd running? choose another address with --host",
-            _ => "",
-        };
-        StartError::Listen { host: host.to_owned(), source, hint }
-    })
 }
 
 fn open(config: Config) -> Result<Shared, StartError> {
@@ -200,14 +218,15 @@ fn open(config: Config) -> Result<Shared, StartError> {
         let holder = DirLock::holder(&config.workdir).map(|pid| format!(" (process {pid})"));
         return Err(StartError::WorkdirInUse { dir: config.workdir, holder: holder.unwrap_or_default() });
     };
-    let topics = Topics::open(disk, &config)?;
+    let topics = Topics::open(disk, Host::Real, &config)?;
     Ok(Shared {
         topics,
         stats: Arc::default(),
         buffers: Arc::default(),
         threads: Threads::default(),
         config,
-        _lock: lock,
+        host: Host::Real,
+        _lock: Some(lock),
     })
 }
 
@@ -267,7 +286,7 @@ async fn flush_at_intervals(shared: Arc<Shared>, interval: Duration) {
         for topic in shared.topics.all() {
             if topic.log().is_unsynced() && topic.log().failure().is_none() {
                 // A failed sync has been reported by the topic, and a task cannot be lost.
-                let _ = spawn_blocking(move || topic.sync()).await;
+                let _ = shared.host.block(move || topic.sync()).await;
             }
         }
     }

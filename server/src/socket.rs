@@ -1,15 +1,20 @@
-//! A connection's socket: watched by the runtime, as most are, or a thread's own.
+//! A connection's socket: watched by the runtime, as most are, or a thread's own while the connection is busy.
 //!
 //! On a thread of its own, reading and sending wait in the kernel, which saves what watching costs. So that deadlines and
 //! the server's end are noticed there, no call waits for longer than a [`SLICE`].
 
 use std::io::{self, Read};
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
-use tokio::io::Interest;
+use rustix::net::SendFlags;
+use tokio::io::{AsyncWriteExt, Interest};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
+
+#[cfg(feature = "simulation")]
+use crate::simulation;
 
 /// The longest time that one call waits on a thread.
 const SLICE: Duration = Duration::from_millis(50);
@@ -18,6 +23,40 @@ const SLICE: Duration = Duration::from_millis(50);
 pub(crate) enum Socket {
     Watched(TcpStream),
     Own(std::net::TcpStream),
+    #[cfg(feature = "simulation")]
+    Simulated(Box<dyn simulation::Stream>),
+}
+
+/// Sends without being watched.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Raw<'a> {
+    Descriptor(BorrowedFd<'a>),
+    #[cfg(feature = "simulation")]
+    Simulated(&'a dyn simulation::Stream),
+}
+
+impl Raw<'_> {
+    /// Sends what is taken of `bytes`.
+    pub(crate) fn send(self, bytes: &[u8], flags: SendFlags) -> io::Result<usize> {
+        match self {
+            Self::Descriptor(socket) => Ok(rustix::net::send(socket, bytes, flags | SendFlags::NOSIGNAL)?),
+            #[cfg(feature = "simulation")]
+            Self::Simulated(stream) => stream.try_write(bytes),
+        }
+    }
+
+    /// Has the kernel send so many bytes of a file from `place` on, as far as they are taken.
+    pub(crate) fn send_file(self, file: BorrowedFd<'_>, place: u64, bytes: usize) -> io::Result<usize> {
+        match self {
+            Self::Descriptor(socket) => {
+                let mut from = place;
+                Ok(rustix::fs::sendfile(socket, file, Some(&mut from), bytes)?)
+            }
+            // A simulated disk has no files with descriptors.
+            #[cfg(feature = "simulation")]
+            Self::Simulated(_) => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
 }
 
 impl Socket {
@@ -38,6 +77,8 @@ impl Socket {
                 stream.set_nonblocking(true)?;
                 TcpStream::from_std(stream)
             }
+            #[cfg(feature = "simulation")]
+            Self::Simulated(_) => Err(io::ErrorKind::Unsupported.into()),
         }
     }
 
@@ -45,11 +86,23 @@ impl Socket {
         matches!(self, Self::Own(_))
     }
 
+    /// The address of the peer, where it can be told.
+    pub(crate) fn peer(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Watched(stream) => stream.peer_addr().ok(),
+            Self::Own(stream) => stream.peer_addr().ok(),
+            #[cfg(feature = "simulation")]
+            Self::Simulated(_) => None,
+        }
+    }
+
     /// Reads what is there. [`io::ErrorKind::WouldBlock`] when there is nothing; a thread has waited for a slice then.
     pub(crate) fn read(&self, room: &mut [u8]) -> io::Result<usize> {
         match self {
             Self::Watched(stream) => stream.try_read(room),
             Self::Own(stream) => (&*stream).read(room),
+            #[cfg(feature = "simulation")]
+            Self::Simulated(stream) => stream.try_read(room),
         }
     }
 
@@ -58,14 +111,31 @@ impl Socket {
         match self {
             Self::Watched(stream) => stream.readable().await,
             Self::Own(_) => Ok(()),
+            #[cfg(feature = "simulation")]
+            Self::Simulated(stream) => {
+                std::future::poll_fn(|context| stream.poll_readable(context)).await;
+                Ok(())
+            }
         }
     }
 
     /// Calls `send`. [`io::ErrorKind::WouldBlock`] when nothing was taken; a thread has waited for a slice then.
-    pub(crate) fn send(&self, send: impl FnOnce(BorrowedFd<'_>) -> io::Result<usize>) -> io::Result<usize> {
+    pub(crate) fn send(&self, send: impl FnOnce(Raw<'_>) -> io::Result<usize>) -> io::Result<usize> {
         match self {
-            Self::Watched(stream) => stream.try_io(Interest::WRITABLE, || send(stream.as_fd())),
-            Self::Own(stream) => send(stream.as_fd()),
+            Self::Watched(stream) => stream.try_io(Interest::WRITABLE, || send(self.raw())),
+            Self::Own(_) => send(self.raw()),
+            #[cfg(feature = "simulation")]
+            Self::Simulated(_) => send(self.raw()),
+        }
+    }
+
+    /// The socket whatever the runtime holds of it.
+    pub(crate) fn raw(&self) -> Raw<'_> {
+        match self {
+            Self::Watched(stream) => Raw::Descriptor(stream.as_fd()),
+            Self::Own(stream) => Raw::Descriptor(stream.as_fd()),
+            #[cfg(feature = "simulation")]
+            Self::Simulated(stream) => Raw::Simulated(&**stream),
         }
     }
 
@@ -78,15 +148,24 @@ impl Socket {
                 Err(_) => Ok(false),
             },
             Self::Own(_) => Ok(false),
+            #[cfg(feature = "simulation")]
+            Self::Simulated(stream) => {
+                let writable = std::future::poll_fn(|context| stream.poll_writable(context));
+                Ok(timeout_at(deadline, writable).await.is_ok())
+            }
         }
     }
-}
 
-impl AsFd for Socket {
-    fn as_fd(&self) -> BorrowedFd<'_> {
+    /// Sends an end.
+    pub(crate) async fn shutdown(&mut self) -> io::Result<()> {
         match self {
-            Self::Watched(stream) => stream.as_fd(),
-            Self::Own(stream) => stream.as_fd(),
+            Self::Watched(stream) => stream.shutdown().await,
+            Self::Own(stream) => stream.shutdown(std::net::Shutdown::Write),
+            #[cfg(feature = "simulation")]
+            Self::Simulated(stream) => {
+                stream.shutdown();
+                Ok(())
+            }
         }
     }
 }

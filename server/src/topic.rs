@@ -8,11 +8,10 @@ mod tests;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use logd_protocol::{CheckedBatch, Offset, Reason, TopicName};
-use tokio::task::spawn_blocking;
 
+use crate::host::Host;
 use crate::log::{AppendError, Appended, Log};
 use crate::throttle::Throttle;
 use crate::watch;
@@ -25,6 +24,7 @@ const SYNCS_IN_TURN: usize = 16;
 pub(crate) struct Topic {
     name: TopicName,
     log: Log,
+    host: Host,
     /// Changes when readers can see more.
     grown: watch::Sender<()>,
     synced: watch::Sender<Synced>,
@@ -54,10 +54,11 @@ struct Commit {
 }
 
 impl Topic {
-    pub(crate) fn new(name: TopicName, log: Log) -> Self {
+    pub(crate) fn new(name: TopicName, log: Log, host: Host) -> Self {
         Self {
             name,
             log,
+            host,
             grown: watch::Sender::new(()),
             synced: watch::Sender::new(Synced::default()),
             commit: Mutex::default(),
@@ -97,7 +98,7 @@ impl Topic {
         batch: &CheckedBatch<'_>,
         may_block: bool,
     ) -> Result<Offset, Reason> {
-        let appended = self.log.append(batch, now_millis()).map_err(|error| {
+        let appended = self.log.append(batch, self.host.now_millis()).map_err(|error| {
             // A disk may be full because dropped partitions are still there.
             if self.log.is_maintenance_due() {
                 self.plan_maintenance();
@@ -148,19 +149,15 @@ impl Topic {
         if begins && !(may_block && self.sync_once()) {
             self.sync_until_done();
         }
-        let outcome = |synced: &Synced| {
-            if synced.end >= appended.end {
-                return Some(Ok(()));
-            }
-            synced.has_failed.then_some(Err(Reason::StorageFailed))
-        };
-        synced.wait_for(outcome).await
+        synced.wait_for(|synced| synced.end >= appended.end || synced.has_failed).await;
+        let is_synced = synced.look(|synced| synced.end >= appended.end);
+        if is_synced { Ok(()) } else { Err(Reason::StorageFailed) }
     }
 
     /// Syncs by another thread until nothing more is wanted, which may never be while several connections append.
     fn sync_until_done(self: &Arc<Self>) {
         let topic = Arc::clone(self);
-        spawn_blocking(move || {
+        self.host.block(move || {
             if !(0..SYNCS_IN_TURN).any(|_| topic.sync_once()) {
                 topic.sync_until_done();
             }
@@ -203,7 +200,7 @@ impl Topic {
     pub(crate) fn plan_maintenance(self: &Arc<Self>) {
         if !self.is_maintenance_planned.swap(true, Ordering::AcqRel) {
             let topic = Arc::clone(self);
-            spawn_blocking(move || {
+            self.host.block(move || {
                 loop {
                     let is_done = topic.log.maintain();
                     topic.is_maintenance_planned.store(false, Ordering::Release);
@@ -217,9 +214,4 @@ impl Topic {
             });
         }
     }
-}
-
-fn now_millis() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

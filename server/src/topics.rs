@@ -9,6 +9,7 @@ use logd_protocol::{Reason, TopicName, TopicRef};
 use crate::config::Config;
 use crate::disk::Disk;
 use crate::error::{ServeError, StartError};
+use crate::host::Host;
 use crate::log::{Finding, Log, LogConfig, OpenError};
 use crate::throttle::Throttle;
 use crate::topic::Topic;
@@ -17,6 +18,7 @@ use crate::watch;
 #[derive(Debug)]
 pub(crate) struct Topics {
     disk: Arc<dyn Disk>,
+    host: Host,
     workdir: PathBuf,
     log_config: LogConfig,
     /// 0 stands for any number.
@@ -33,9 +35,10 @@ pub(crate) struct Topics {
 
 impl Topics {
     /// Opens every topic that has a directory, and `default`.
-    pub(crate) fn open(disk: Arc<dyn Disk>, config: &Config) -> Result<Self, StartError> {
+    pub(crate) fn open(disk: Arc<dyn Disk>, host: Host, config: &Config) -> Result<Self, StartError> {
         let topics = Self {
             disk,
+            host,
             workdir: config.workdir.clone(),
             log_config: LogConfig {
                 partition_bytes: config.partition_bytes,
@@ -86,7 +89,7 @@ impl Topics {
             partitions = extent.partitions,
             "topic opened"
         );
-        let topic = Arc::new(Topic::new(name.clone(), log));
+        let topic = Arc::new(Topic::new(name.clone(), log, self.host.clone()));
         self.by_name.write().unwrap_or_else(PoisonError::into_inner).insert(name, topic);
         self.created.announce();
         Ok(())

@@ -80,15 +80,15 @@ impl<T> Receiver<T> {
         }
     }
 
-    /// Waits until `find` finds something in the value, which may be so at once; for ever, when the sender is gone.
+    /// Waits until the value is as wanted, which may be so at once; for ever, when the sender is gone.
     ///
     /// # Cancel safety
     /// Nothing is lost when the future is dropped.
-    pub(crate) async fn wait_for<F>(&self, find: impl Fn(&T) -> Option<F>) -> F {
+    pub(crate) async fn wait_for(&self, is_wanted: impl Fn(&T) -> bool) {
         loop {
             let changed = self.shared.changed.notified();
-            if let Some(found) = self.look(&find) {
-                return found;
+            if self.look(&is_wanted) {
+                return;
             }
             changed.await;
         }
@@ -135,8 +135,8 @@ mod tests {
         receiver.changed().await;
         assert_eq!(receiver.look(|value| *value), 3);
         assert_eq!(now(receiver.changed()).await, None, "there was no other change");
-        assert_eq!(sender.subscribe().wait_for(|value| (*value == 3).then_some("three")).await, "three");
-        assert_eq!(now(receiver.wait_for(|value| (*value == 4).then_some(()))).await, None);
+        assert_eq!(now(sender.subscribe().wait_for(|value| *value == 3)).await, Some(()));
+        assert_eq!(now(receiver.wait_for(|value| *value == 4)).await, None);
     }
 
     /// What the future gives when it is polled once.

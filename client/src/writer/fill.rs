@@ -128,6 +128,10 @@ impl OpenBatch {
 
 /// A number that no other writer has, as far as chance goes.
 pub(super) fn random_writer() -> WriterId {
+    #[cfg(feature = "simulation")]
+    if let Some(number) = crate::simulation::random() {
+        return WriterId::new(number);
+    }
     // Its keys come from the system's random numbers.
     WriterId::new(RandomState::new().hash_one(process::id()))
 }

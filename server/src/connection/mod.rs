@@ -27,6 +27,7 @@ pub(crate) use self::serve::{reject, reject_at_once, serve};
 pub(crate) use self::thread::{THREADS_MAX, Threads};
 use crate::config::Config;
 use crate::disk::DirLock;
+use crate::host::Host;
 use crate::input::{BufferPool, Input, Received};
 use crate::send::Output;
 use crate::socket::Socket;
@@ -58,9 +59,10 @@ pub(crate) struct Shared {
     pub(crate) stats: Arc<Stats>,
     pub(crate) buffers: Arc<BufferPool>,
     pub(crate) threads: Threads,
+    pub(crate) host: Host,
     /// Released behind the last connection, or when the process dies: what one has in work may still be stored after
     /// the server was dropped, and must not be beside another server.
-    pub(crate) _lock: DirLock,
+    pub(crate) _lock: Option<DirLock>,
 }
 
 /// How a connection came to its end.
@@ -392,7 +394,7 @@ impl Connection<'_> {
             }
             tokio::select! {
                 biased;
-                () = self.shutdown.wait_for(|is_down| is_down.then_some(())), if is_idle => return Ok(Wait::ShutDown),
+                () = self.shutdown.wait_for(|is_down| *is_down), if is_idle => return Ok(Wait::ShutDown),
                 ready = timeout_at(deadline, self.socket.readable()) => match ready {
                     Ok(ready) => ready?,
                     Err(_) => return Ok(Wait::TimedOut),

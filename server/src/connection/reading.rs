@@ -112,7 +112,7 @@ impl Connection<'_> {
                 biased;
                 () = changed.changed() => return Ok(true),
                 () = tokio::time::sleep_until(deadline) => return Ok(false),
-                () = self.shutdown.wait_for(|is_down| is_down.then_some(())) => return Ok(false),
+                () = self.shutdown.wait_for(|is_down| *is_down) => return Ok(false),
                 ready = self.socket.readable(), if self.input.has_room() => {
                     ready?;
                     match self.input.read(self.socket, 1)? {

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use logd_protocol::{BatchError, Bound, Offset, RawBatch, Reason, Request, Response, TopicName, TopicRef};
-use tokio::task::spawn_blocking;
 
 use super::reading::Read;
 use super::scratch::with_scratch;
@@ -34,8 +33,8 @@ pub(super) async fn append(
 
 /// Creates the topic of a first batch. That takes syncs of directories, so another thread does it.
 async fn create(shared: &Arc<Shared>, name: TopicName) -> Result<Arc<Topic>, Reason> {
-    let shared = Arc::clone(shared);
-    let created = spawn_blocking(move || shared.topics.create(&name)).await;
+    let work = Arc::clone(shared);
+    let created = shared.host.block(move || work.topics.create(&name)).await;
     created.unwrap_or(Err(Reason::StorageFailed))
 }
 

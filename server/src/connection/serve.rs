@@ -6,8 +6,6 @@ use std::time::Duration;
 
 use logd_protocol::{Reason, Response};
 use rustix::net::SendFlags;
-use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::thread::run_on_thread;
@@ -24,71 +22,71 @@ const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// Serves a connection until it ends, or until the server shuts down and the connection has nothing in work.
-pub(crate) async fn serve(stream: TcpStream, shared: Arc<Shared>, shutdown: watch::Receiver<bool>) {
-    let peer = stream.peer_addr().ok();
+pub(crate) async fn serve(socket: Socket, shared: Arc<Shared>, shutdown: watch::Receiver<bool>) {
+    let peer = socket.peer();
     tracing::debug!(?peer, "connection opened");
-    match serve_to_end(stream, &shared, &shutdown).await {
+    match serve_to_end(socket, &shared, &shutdown).await {
         Ok(None) => tracing::debug!(?peer, "connection closed"),
-        Ok(Some(mut stream)) => {
-            linger(&mut stream).await;
+        Ok(Some(mut socket)) => {
+            linger(&mut socket).await;
             tracing::debug!(?peer, "connection ended by the server");
         }
         Err(error) => tracing::debug!(?peer, %error, "connection broken"),
     }
 }
 
-/// Serves a connection, on a thread while it is busy. Returns the stream where the server ends it.
+/// Serves a connection, on a thread while it is busy. Returns the socket where the server ends it.
 async fn serve_to_end(
-    mut stream: TcpStream,
+    mut socket: Socket,
     shared: &Arc<Shared>,
     shutdown: &watch::Receiver<bool>,
-) -> io::Result<Option<TcpStream>> {
+) -> io::Result<Option<Socket>> {
     let input = Input::new(Arc::clone(&shared.buffers));
     let mut carried = Carried { input, refused: None, pending: None, waits: false };
     loop {
-        let socket = Socket::Watched(stream);
         let mut end = run(&socket, &mut carried, shared, shutdown.clone()).await?;
-        stream = socket.watched()?;
         if let End::Busy(permit) = end {
-            (stream, carried, end) = run_on_thread(stream, carried, shared, shutdown, permit).await?;
+            let stream;
+            (stream, carried, end) =
+                run_on_thread(socket.watched()?, carried, shared, shutdown, permit).await?;
+            socket = Socket::Watched(stream);
         }
         match end {
             End::Closed => return Ok(None),
-            End::Refused => return Ok(Some(stream)),
+            End::Refused => return Ok(Some(socket)),
             End::Busy(_) | End::Paused => {}
         }
     }
 }
 
 /// Tells a peer that it cannot be served, and closes the connection.
-pub(crate) async fn reject(stream: TcpStream, stats: &Stats, reason: Reason) {
-    let socket = Socket::Watched(stream);
+pub(crate) async fn reject(mut socket: Socket, stats: &Stats, reason: Reason) {
     let mut output = Output::new(&socket, stats, LINGER);
     output.put(&Response::Error(reason));
     let is_told = output.flush().await.is_ok();
-    if let (true, Ok(mut stream)) = (is_told, socket.watched()) {
-        linger(&mut stream).await;
+    if is_told {
+        linger(&mut socket).await;
     }
 }
 
 /// Tells a peer that it cannot be served, without waiting for anything. The buffer of a new connection has room for it.
-pub(crate) fn reject_at_once(stream: &TcpStream, reason: Reason) {
+pub(crate) fn reject_at_once(socket: &Socket, reason: Reason) {
     let mut answer = Vec::new();
     Response::Error(reason).put(&mut answer);
     // Who does not get the answer sees that the connection is closed.
-    let _ = rustix::net::send(stream, &answer, SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
+    let _ = socket.raw().send(&answer, SendFlags::DONTWAIT);
 }
 
 /// Sends an end, and reads for a while what the peer still sends.
-async fn linger(stream: &mut TcpStream) {
-    if stream.shutdown().await.is_err() {
+async fn linger(socket: &mut Socket) {
+    if socket.shutdown().await.is_err() {
         return;
     }
     let drain = async {
         let mut buffer = vec![0; 16 * 1024];
         let mut left = LINGER_BYTES_MAX;
-        while left > 0 && stream.readable().await.is_ok() {
-            match stream.try_read(&mut buffer) {
+        while left > 0 && socket.readable().await.is_ok() {
+            match socket.read(&mut buffer) {
                 Ok(0) => break,
                 Ok(read) => left = left.saturating_sub(read),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}

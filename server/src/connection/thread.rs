@@ -39,6 +39,8 @@ const STACK_BYTES: usize = 512 * 1024;
 #[derive(Debug)]
 pub(crate) struct Threads {
     free: Arc<Semaphore>,
+    /// How many there are in all.
+    all: usize,
     start: Instant,
     /// In milliseconds since the start.
     crowded_until: AtomicU64,
@@ -48,12 +50,23 @@ pub(crate) struct Threads {
 
 impl Default for Threads {
     fn default() -> Self {
-        let free = Arc::new(Semaphore::new(THREADS_MAX));
-        Self { free, start: Instant::now(), crowded_until: AtomicU64::new(0), missing: Throttle::default() }
+        Self::new(THREADS_MAX)
     }
 }
 
 impl Threads {
+    /// So many threads. With none, all connections are served by the runtime.
+    pub(crate) fn new(all: usize) -> Self {
+        let free = Arc::new(Semaphore::new(all));
+        Self {
+            free,
+            all,
+            start: Instant::now(),
+            crowded_until: AtomicU64::new(0),
+            missing: Throttle::default(),
+        }
+    }
+
     /// Takes a thread for a connection, if it can have one now.
     pub(super) fn take(&self) -> Option<OwnedSemaphorePermit> {
         if self.is_crowded() {
@@ -80,7 +93,7 @@ impl Threads {
     /// Waits until no thread serves a connection any more, for at most [`END`]: those whose connections were cut see that
     /// at once, unless the disk keeps them.
     pub(crate) async fn wait_for_end(&self) {
-        let all = u32::try_from(THREADS_MAX).unwrap_or(u32::MAX);
+        let all = u32::try_from(self.all).unwrap_or(u32::MAX);
         let _ = timeout(END, self.free.acquire_many(all)).await;
     }
 

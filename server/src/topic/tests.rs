@@ -10,6 +10,7 @@ use tokio::time::timeout;
 
 use super::Topic;
 use crate::disk::OsDisk;
+use crate::host::Host;
 use crate::log::{Log, LogConfig};
 
 const BOUND: Duration = Duration::from_secs(20);
@@ -25,7 +26,7 @@ fn topic_that_is_never_done_with_syncing_leaves_its_thread_to_others() {
     let dir = tempfile::tempdir().unwrap();
     let config = LogConfig { partition_bytes: 1 << 20, partitions: 2, flush_batches: 1 };
     let (log, _) = Log::open(Arc::new(OsDisk::new(0o600)), dir.path(), config).unwrap();
-    let topic = Arc::new(Topic::new(TopicName::default(), log));
+    let topic = Arc::new(Topic::new(TopicName::default(), log, Host::Real));
     let runtime = Builder::new_current_thread().enable_all().max_blocking_threads(1).build().unwrap();
     want(&topic, u64::MAX);
     let others = runtime.block_on(async {
