@@ -5,10 +5,12 @@
 
 use std::io;
 use std::os::fd::BorrowedFd;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use logd_protocol::Response;
+use logd_protocol::{Offset, Response};
 use rustix::net::SendFlags;
+use thiserror::Error;
 use tokio::time::Instant;
 
 use crate::log::{Piece, Selection};
@@ -29,6 +31,28 @@ const LOOKS_IN_TIMEOUT: u32 = 8;
 
 /// The answers to pipelined requests are sent together until they have so many bytes.
 pub(crate) const ANSWERS_BYTES_MAX: usize = 64 * 1024;
+
+/// Why an answer broke off.
+#[derive(Debug, Error)]
+pub(crate) enum SendError {
+    /// The peer is gone, or takes nothing.
+    #[error(transparent)]
+    Peer(#[from] io::Error),
+    /// What is to be sent cannot be read.
+    #[error("cannot read `{path}` at offset {offset}: {source}", path = path.display())]
+    Partition { path: PathBuf, offset: Offset, source: io::Error },
+}
+
+impl SendError {
+    fn partition(piece: &Piece, place: u64, source: io::Error) -> Self {
+        Self::Partition { path: piece.path(), offset: piece.offset(place), source }
+    }
+
+    fn too_short(piece: &Piece, place: u64) -> Self {
+        let text = "the file has become shorter";
+        Self::partition(piece, place, io::Error::new(io::ErrorKind::UnexpectedEof, text))
+    }
+}
 
 /// What a connection has to send.
 #[derive(Debug)]
@@ -61,7 +85,7 @@ impl<'a> Output<'a> {
     }
 
     /// Sends the answers that wait, and then what was selected.
-    pub(crate) async fn flush_and_send(&mut self, selection: &Selection) -> io::Result<()> {
+    pub(crate) async fn flush_and_send(&mut self, selection: &Selection) -> Result<(), SendError> {
         // Where little follows, one packet holds all of it. Before much, the answer goes ahead: the peer is woken for it,
         // and the kernel, where it paces what it sends, has measured the way.
         let flags = if selection.bytes() < AHEAD_BYTES { SendFlags::MORE } else { SendFlags::empty() };
@@ -85,35 +109,32 @@ impl<'a> Output<'a> {
         Ok(())
     }
 
-    async fn send_file(&self, file: BorrowedFd<'_>, piece: &Piece) -> io::Result<()> {
+    async fn send_file(&self, file: BorrowedFd<'_>, piece: &Piece) -> Result<(), SendError> {
         let end = piece.place.saturating_add(piece.bytes);
         let mut place = piece.place;
         while place < end {
             let bytes = usize::try_from(end - place).unwrap_or(PIECE_BYTES).min(PIECE_BYTES);
-            let sent = self.progress(|socket| socket.send_file(file, place, bytes)).await?;
-            if sent == 0 {
-                return Err(io::Error::new(
-                    io::ErrorKind::UnexpectedEof,
-                    "a partition file has become shorter",
-                ));
-            }
+            let sent = match self.progress(|socket| socket.send_file(file, place, bytes)).await {
+                Ok(0) => return Err(SendError::too_short(piece, place)),
+                Ok(sent) => sent,
+                Err(error) if is_peers(&error) => return Err(SendError::Peer(error)),
+                Err(error) => return Err(SendError::partition(piece, place, error)),
+            };
             place += sent as u64;
         }
         Ok(())
     }
 
-    async fn copy_file(&self, piece: &Piece) -> io::Result<()> {
+    async fn copy_file(&self, piece: &Piece) -> Result<(), SendError> {
         let end = piece.place.saturating_add(piece.bytes);
         let mut place = piece.place;
         let mut buffer = vec![0; COPY_BYTES];
         while place < end {
             let bytes = usize::try_from(end - place).unwrap_or(COPY_BYTES).min(COPY_BYTES);
-            let read = piece.file.read_at(buffer.get_mut(..bytes).unwrap_or_default(), place)?;
+            let read = piece.file.read_at(buffer.get_mut(..bytes).unwrap_or_default(), place);
+            let read = read.map_err(|error| SendError::partition(piece, place, error))?;
             if read == 0 {
-                return Err(io::Error::new(
-                    io::ErrorKind::UnexpectedEof,
-                    "a partition file has become shorter",
-                ));
+                return Err(SendError::too_short(piece, place));
             }
             place += read as u64;
             let mut sent = 0;
@@ -162,4 +183,23 @@ impl<'a> Output<'a> {
         tokio::task::coop::consume_budget().await;
         sent
     }
+}
+
+/// Whether an error of a transfer from a file to a socket is about the socket.
+fn is_peers(error: &io::Error) -> bool {
+    use io::ErrorKind::{
+        BrokenPipe, ConnectionAborted, ConnectionReset, HostUnreachable, NetworkDown, NetworkUnreachable,
+        NotConnected, TimedOut,
+    };
+    matches!(
+        error.kind(),
+        BrokenPipe
+            | ConnectionAborted
+            | ConnectionReset
+            | HostUnreachable
+            | NetworkDown
+            | NetworkUnreachable
+            | NotConnected
+            | TimedOut
+    )
 }

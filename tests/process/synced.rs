@@ -7,6 +7,8 @@ use std::process::{Child, Command, Stdio};
 use logd_tests::{BOUND, RawPeer, TestServer, batch, wait_until};
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::busy_peer;
+
 /// `strace` on a running server, with all its threads, also those to come.
 struct Trace {
     child: Child,
@@ -76,16 +78,7 @@ fn batch_is_synced_before_it_is_answered_on_the_runtime_and_on_a_thread() {
     append(&mut server.peer(), 1);
     let trace = Trace::start(&server, &output);
     append(&mut server.peer(), 3);
-    let mut busy = server.peer();
-    wait_until("the connection has a thread", BOUND, || {
-        for _ in 0..200 {
-            busy.ask(b"PING\r\n", b"OK\r\n");
-        }
-        let tasks = fs::read_dir(format!("/proc/{}/task", server.pid())).expect("the server runs");
-        let names = tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("comm")).ok());
-        names.filter(|name| name.trim() == "connection").count() == 1
-    });
-    append(&mut busy, 20);
+    append(&mut busy_peer(&server), 20);
     trace.stop();
     check(&fs::read_to_string(&output).expect("strace has written it"), 23);
 }

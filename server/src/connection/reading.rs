@@ -11,6 +11,7 @@ use super::Connection;
 use super::scratch::with_scratch;
 use crate::input::Received;
 use crate::log::{ReadError, Selection};
+use crate::send::SendError;
 use crate::topic::Topic;
 use crate::watch;
 
@@ -32,14 +33,14 @@ impl Read {
         self.wait.is_some() && !self.topic.as_ref().is_ok_and(is_there)
     }
 
-    fn select(&self) -> Result<Selection, Reason> {
+    fn select(&self) -> Result<(&Arc<Topic>, Selection), Reason> {
         let topic = self.topic.as_ref().map_err(|_| Reason::NotFound)?;
         let view = topic.log().view();
         let selected = with_scratch(|scratch| match self.offset {
             Some(offset) => view.select(offset, self.messages, scratch),
             None => view.select_oldest(self.messages, scratch),
         });
-        selected.map_err(|error| match error {
+        selected.map(|selection| (topic, selection)).map_err(|error| match error {
             ReadError::NotFound => Reason::NotFound,
             ReadError::Io(error) => {
                 if let Some(held_back) = topic.unreadable().pass() {
@@ -51,21 +52,32 @@ impl Read {
     }
 }
 
+/// Why a connection is closed in the middle of an answer: its peer sees no more than that, and the log says it.
+fn broken_off(topic: &Topic, error: SendError) -> io::Error {
+    if let SendError::Partition { .. } = &error
+        && let Some(held_back) = topic.unreadable().pass()
+    {
+        tracing::error!(topic = %topic.name(), %error, held_back, "an answer broke off, and its connection is closed");
+    }
+    match error {
+        SendError::Peer(source) | SendError::Partition { source, .. } => source,
+    }
+}
+
 impl Connection<'_> {
     /// Answers a READ or TAIL.
     pub(super) async fn read(&mut self, read: Read) -> io::Result<()> {
-        let selected = match read.wait {
-            None => read.select(),
-            Some(wait) => {
-                self.output.flush().await?;
-                self.wait_and_select(&read, Instant::now() + wait).await?
-            }
-        };
-        match selected {
-            Ok(selection) => {
+        let mut read = read;
+        if let Some(wait) = read.wait {
+            self.output.flush().await?;
+            self.wait(&mut read, Instant::now() + wait).await?;
+        }
+        match read.select() {
+            Ok((topic, selection)) => {
                 self.work = self.work.saturating_add(selection.bytes());
                 self.output.put(&Response::Found { offset: selection.offset, batches: selection.batches });
-                self.output.flush_and_send(&selection).await
+                let sent = self.output.flush_and_send(&selection).await;
+                sent.map_err(|error| broken_off(topic, error))
             }
             Err(reason) => {
                 self.shared.stats.error(Some(read.command));
@@ -75,29 +87,25 @@ impl Connection<'_> {
         }
     }
 
-    /// Selects, after waiting for a batch while the offset is that of the next one, or while the topic is not there.
-    async fn wait_and_select(
-        &mut self,
-        read: &Read,
-        deadline: Instant,
-    ) -> io::Result<Result<Selection, Reason>> {
+    /// Waits for a batch while the offset is that of the next one, or while the topic is not there, until there is
+    /// something to read or the time is up.
+    async fn wait(&mut self, read: &mut Read, deadline: Instant) -> io::Result<()> {
         let mut created = self.shared.topics.created();
-        let mut topic = read.topic.clone();
-        while let Err(name) = &topic {
+        while let Err(name) = &read.topic {
             if let Some(found) = self.shared.topics.get(name.as_topic()) {
-                topic = Ok(found);
+                read.topic = Ok(found);
             } else if !self.wait_for_change(&mut created, deadline).await? {
-                return Ok(Err(Reason::NotFound));
+                return Ok(());
             }
         }
-        let Ok(topic) = topic else { return Ok(Err(Reason::NotFound)) };
+        let Ok(topic) = &read.topic else { return Ok(()) };
         let mut grown = topic.grown();
         while read.offset.is_some_and(|offset| offset == topic.log().view().extent().next) {
             if !self.wait_for_change(&mut grown, deadline).await? {
-                return Ok(Err(Reason::NotFound));
+                return Ok(());
             }
         }
-        Ok(Read { topic: Ok(topic), ..*read }.select())
+        Ok(())
     }
 
     /// Waits for a change; `false` when the time is up or the server ends. An error when the peer is gone.

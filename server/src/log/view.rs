@@ -1,6 +1,7 @@
 //! What readers see of a topic: a list of partitions, each with an end that only grows.
 
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use logd_protocol::{Bound, Offset};
@@ -50,6 +51,19 @@ pub struct Piece {
     pub place: u64,
     /// How many bytes.
     pub bytes: u64,
+    partition: Arc<Partition>,
+}
+
+impl Piece {
+    /// The name of the file; that of a partition that was dropped is gone.
+    pub fn path(&self) -> PathBuf {
+        self.partition.path()
+    }
+
+    /// The offset of the byte at `place` of the file.
+    pub fn offset(&self, place: u64) -> Offset {
+        Offset::new(self.partition.start.saturating_add(place))
+    }
 }
 
 /// The offset that belongs to a time.
@@ -174,8 +188,12 @@ impl View {
             if selection.is_some() && range.from.place != place {
                 break;
             }
-            let piece =
-                Piece { file: range.file, place: range.from.place, bytes: range.to.place - range.from.place };
+            let piece = Piece {
+                file: range.file,
+                place: range.from.place,
+                bytes: range.to.place - range.from.place,
+                partition: Arc::clone(partition),
+            };
             let selected = selection.get_or_insert_with(|| Selection {
                 offset: Offset::new(partition.start + range.from.place),
                 batches: 0,
