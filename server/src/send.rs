@@ -3,9 +3,13 @@
 //! A peer is given up when it takes nothing for the server's timeout. What counts is progress: a slow reader of a large
 //! answer that keeps reading is served to the end.
 
+#[cfg(test)]
+mod tests;
+
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use logd_protocol::{Offset, Response};
@@ -19,6 +23,10 @@ use crate::stats::Stats;
 
 /// How much is asked of one sendfile: enough to make the calls few, and so little that others get their turn.
 const PIECE_BYTES: usize = 8 * 1024 * 1024;
+
+/// A connection that the runtime serves, and whose peer takes everything at once, leaves others their turn after so many
+/// bytes.
+const TURN_BYTES: usize = 1024 * 1024;
 
 /// From how many bytes on an answer is sent ahead of them.
 const AHEAD_BYTES: u64 = 64 * 1024;
@@ -62,11 +70,13 @@ pub(crate) struct Output<'a> {
     /// The longest time without progress.
     timeout: Duration,
     answers: Vec<u8>,
+    /// How much was sent in this turn.
+    turn_bytes: AtomicUsize,
 }
 
 impl<'a> Output<'a> {
     pub(crate) fn new(socket: &'a Socket, stats: &'a Stats, timeout: Duration) -> Self {
-        Self { socket, stats, timeout, answers: Vec::new() }
+        Self { socket, stats, timeout, answers: Vec::new(), turn_bytes: AtomicUsize::new(0) }
     }
 
     /// Adds an answer to those that are sent with the next flush.
@@ -179,8 +189,16 @@ impl<'a> Output<'a> {
 
     async fn count(&self, sent: usize) -> usize {
         self.stats.sent(sent as u64);
-        // A peer that takes everything at once must not keep the others waiting.
-        tokio::task::coop::consume_budget().await;
+        // A peer that takes everything at once must not keep the others waiting. On a thread there are none.
+        if self.socket.is_own() {
+            return sent;
+        }
+        if self.turn_bytes.fetch_add(sent, Ordering::Relaxed).saturating_add(sent) < TURN_BYTES {
+            tokio::task::coop::consume_budget().await;
+        } else {
+            self.turn_bytes.store(0, Ordering::Relaxed);
+            tokio::task::yield_now().await;
+        }
         sent
     }
 }
