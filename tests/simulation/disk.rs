@@ -64,6 +64,10 @@ impl Disk for Watched {
         self.call("remove", path, |disk| disk.remove(path))
     }
 
+    fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        self.call("remove_dir", path, |disk| disk.remove_dir(path))
+    }
+
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
         self.call("sync_dir", path, |disk| disk.sync_dir(path))
     }
