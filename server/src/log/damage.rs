@@ -4,12 +4,16 @@
 //! one. What is left of the damaged batch is asked first, and only what it cannot answer is guessed:
 //!
 //! 1. If its envelope can be read, it says where the batch ends, and so do the frames of its messages. Where a valid
-//!    batch starts there, that is the next one. Where another damaged one starts, that one is asked in turn.
+//!    batch starts there, that is the next one. Where another damaged one starts, that one is asked in turn. An envelope is
+//!    not believed if a valid batch lies across the end that it names.
 //! 2. If it reaches up to the end of the partition or, by its envelope and its last frame, beyond it, nothing follows.
 //! 3. Otherwise every envelope that follows is tried; messages whose frames are whole are stepped over. The row of
 //!    batches that begins there, some of them perhaps damaged, counts unless it ends as the contents of a message do,
-//!    before `\r\n`. Nor does it count if it ends before zeros, which a power cut leaves, and does not begin behind
+//!    before `\r\n` or where the header before it says. Nor does it count if it ends before zeros, which a power cut leaves, and does not begin behind
 //!    them: that is what a large batch looks like whose beginning and end are lost.
+//!
+//! What was found once is found again when the partition has grown: an envelope that named an end beyond the partition's
+//! is contradicted by what was appended since.
 
 use std::io;
 
@@ -27,6 +31,13 @@ const FRAME_BYTES_MAX: usize = 26;
 
 /// The least bytes of a message: `MSG 0\r\n\r\n`.
 const MESSAGE_BYTES_MIN: u64 = 9;
+
+/// The bytes behind the contents of a message: `\r\n`.
+const MESSAGE_END_BYTES: u64 = 2;
+
+/// How many batches are tried that would contradict an envelope: each can be as long as the longest, and what has the
+/// look of them was written by somebody.
+const TRIES_MAX: u32 = 64;
 
 /// Where the end of an envelope is looked for: few are longer.
 const ENVELOPE_BYTES: usize = 512;
@@ -102,10 +113,15 @@ impl Window<'_> {
     fn behind(&mut self, damaged: &Extent) -> io::Result<Option<u64>> {
         let said = damaged.end;
         let (framed, overruns) = self.frames_end(damaged.body)?;
-        for end in [said, framed] {
-            if self.valid_batch(end)?.is_some() {
-                return Ok(Some(end));
-            }
+        // The first of them: no batch stands between the messages of another.
+        if self.valid_batch(said.min(framed))?.is_some() {
+            return Ok(Some(said.min(framed)));
+        }
+        if framed < said && self.is_contradicted(framed, said)? {
+            return self.search(framed);
+        }
+        if self.valid_batch(said.max(framed))?.is_some() {
+            return Ok(Some(said.max(framed)));
         }
         if said == self.end || (said > self.end && overruns) {
             return Ok(None);
@@ -117,6 +133,26 @@ impl Window<'_> {
         }
         let is_believed = said < self.end && framed <= said;
         self.search(if is_believed { said } else { framed })
+    }
+
+    /// Whether a valid batch that begins from `from` on lies across `said`, where a damaged batch ends by its envelope, or
+    /// ends there: inside a message of the damaged one it would end before the message does.
+    fn is_contradicted(&mut self, mut from: u64, said: u64) -> io::Result<bool> {
+        let mut tries = 0;
+        while said <= self.end
+            && tries < TRIES_MAX
+            && let Some(place) = self.next_keyword(from, said)?
+        {
+            let end = self.extent(place)?.map_or(0, |extent| extent.end);
+            if end.saturating_add(MESSAGE_END_BYTES) > said {
+                if self.valid_batch(place)?.is_some() && !self.is_in_message(place, end)? {
+                    return Ok(true);
+                }
+                tries += 1;
+            }
+            from = place + 1;
+        }
+        Ok(false)
     }
 
     /// Where the batch at `place` lies, if its envelope can be read.
@@ -155,7 +191,7 @@ impl Window<'_> {
 
     /// The first batch from `from` on, valid or not, that does not look like a part of a message.
     fn search(&mut self, mut from: u64) -> io::Result<Option<u64>> {
-        while let Some(place) = self.next_keyword(from)? {
+        while let Some(place) = self.next_keyword(from, self.end)? {
             if let Frame::Whole(end) = self.frame(place)? {
                 from = end;
                 continue;
@@ -169,9 +205,9 @@ impl Window<'_> {
         Ok(None)
     }
 
-    /// The first place from `from` on where a batch or a message may start.
-    fn next_keyword(&mut self, mut from: u64) -> io::Result<Option<u64>> {
-        while from < self.end {
+    /// The first place from `from` on, and before `until`, where a batch or a message may start.
+    fn next_keyword(&mut self, mut from: u64, until: u64) -> io::Result<Option<u64>> {
+        while from < until.min(self.end) {
             let bytes = self.at_least(from, COMMAND.len())?;
             let Some(skip) = memchr2(b'B', b'M', bytes) else {
                 from += bytes.len().max(1) as u64;
@@ -180,7 +216,7 @@ impl Window<'_> {
             from += skip as u64;
             let word = self.at_least(from, COMMAND.len())?;
             if word.starts_with(COMMAND) || word.starts_with(FRAME) {
-                return Ok(Some(from));
+                return Ok(Some(from).filter(|from| *from < until));
             }
             from += 1;
         }
@@ -210,7 +246,8 @@ impl Window<'_> {
         if end - start > BYTES_MAX as u64 {
             return Ok(false);
         }
-        if self.at_least(end, 2)?.starts_with(b"\r\n") {
+        // Also where it was cut off in between.
+        if self.at_least(end, 1)?.starts_with(b"\r") || self.is_contents(start, end)? {
             return Ok(true);
         }
         let is_behind_loss = match start.checked_sub(1) {
@@ -218,6 +255,16 @@ impl Window<'_> {
             None => false,
         };
         Ok(!is_behind_loss && self.is_lost(end)?)
+    }
+
+    /// Whether the header of a message stands before `start` that says that its contents end at `end`.
+    fn is_contents(&mut self, start: u64, end: u64) -> io::Result<bool> {
+        let from = start.saturating_sub(FRAME_BYTES_MAX as u64);
+        let before = self.at_least(from, FRAME_BYTES_MAX)?;
+        let before = usize::try_from(start - from).ok().and_then(|bytes| before.get(..bytes));
+        let header = before.and_then(|before| before.get(memmem::rfind(before, FRAME)?..));
+        let digits = header.and_then(|header| header.strip_prefix(FRAME)?.strip_suffix(b"\r\n"));
+        Ok(digits.is_some_and(|digits| parse_u64(digits) == Ok(end - start)))
     }
 
     /// Whether zeros are at `place`, or cut off the envelope that begins there.

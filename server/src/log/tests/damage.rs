@@ -92,9 +92,9 @@ fn check_every_byte(place: Place, batches: &[Vec<u8>]) {
             check_found(&findings, place, batches, lost, &context);
             check_lost(&log, place, batches, lost, &context);
             if place == Place::Head {
-                let appended = batch(&[b"appended"]);
-                let offset = append(&log, &appended);
-                assert_eq!(read(&log, offset, 1).unwrap().bytes, appended, "{context}");
+                drop(log);
+                check_growth(&disk, all.len() as u64, batches, lost, &context);
+                continue;
             }
             drop(log);
             let (log, findings) = open(&disk, &config(all.len() as u64));
@@ -105,6 +105,23 @@ fn check_every_byte(place: Place, batches: &[Vec<u8>]) {
         }
     }
     assert!(2 * lost_count > all.len(), "most damage is seen");
+}
+
+/// What was found behind damage stays found when the topic has grown, whatever the damaged batch says of its length.
+fn check_growth(disk: &SimDisk, partition_bytes: u64, batches: &[Vec<u8>], lost: usize, context: &str) {
+    let mut expected: Vec<(u64, Vec<u8>)> =
+        starts(0, batches).into_iter().zip(batches.iter().cloned()).collect();
+    expected.remove(lost);
+    for appended in [batch(&[b"appended"]), batch_of(1), batch_of(700)] {
+        let (log, _) = open(disk, &config(2 * partition_bytes + 2000));
+        expected.push((append(&log, &appended), appended));
+        drop(log);
+        let (log, _) = open(disk, &config(partition_bytes));
+        for (offset, bytes) in &expected {
+            let answer = Answer { offset: *offset, batches: 1, bytes: bytes.clone() };
+            assert_eq!(read(&log, *offset, 1), Some(answer), "{context}: the batch at {offset}, later");
+        }
+    }
 }
 
 fn check_found(findings: &[Finding], place: Place, batches: &[Vec<u8>], lost: usize, context: &str) {
@@ -309,4 +326,26 @@ fn a_read_does_not_cross_a_hole_where_a_partition_begins() {
     assert_eq!(read(&log, 0, 1000).unwrap().bytes, batches[0], "what was lost is not passed over in silence");
     let answer = read(&log, offsets[1], 1000).unwrap();
     assert_eq!((answer.offset, answer.bytes), (offsets[2], batches[1..3].concat()));
+}
+
+/// Its envelope says that it ends in the middle of the batch that follows the next one, or where that begins.
+#[test]
+fn an_envelope_is_not_believed_if_a_batch_lies_across_its_end() {
+    let next = batch(&[b"next"]);
+    for more in [0, next.len(), next.len() + 1, 2 * next.len() - 1, 2 * next.len()] {
+        let body = format!("MSG 9\r\n{next:?}");
+        let damaged = format!("BATCH {} default 1 1\r\n{body}", body.len() + more);
+        let disk = SimDisk::new(1);
+        put(&disk, "0.log", &[damaged.as_bytes(), &next].concat());
+        let (log, _) = open(&disk, &config(1_000_000));
+        let first = damaged.len() as u64;
+        assert_eq!(read(&log, 0, 1).unwrap().offset, first, "{more} bytes more");
+        for offset in 1..=4 {
+            let offset = first + offset * next.len() as u64;
+            assert_eq!(append(&log, &next), offset, "{more} bytes more");
+        }
+        drop(log);
+        let (log, _) = open(&disk, &config(1_000_000));
+        assert_eq!(read(&log, 0, 5).map(|answer| (answer.offset, answer.batches)), Some((first, 5)));
+    }
 }
