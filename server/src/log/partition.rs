@@ -165,6 +165,13 @@ impl Partition {
         Recorder::new(Arc::clone(&self.disk), self.name.times(&self.dir), self.start)
     }
 
+    /// Whether the partition, whose file has `bytes` bytes, ends where the next one begins: by its length, or by its
+    /// index, which knows what is missing.
+    pub(super) fn leads_to(&self, bytes: u64, next: u64) -> bool {
+        let ends_at = |place| self.start.checked_add(place) == Some(next);
+        ends_at(bytes) || self.read_header().is_ok_and(|header| ends_at(header.end.place))
+    }
+
     /// The index file's header, if there is a valid index file.
     pub(super) fn read_header(&self) -> Result<Header, IndexError> {
         let mut bytes = [0; Header::BYTES];

@@ -163,10 +163,10 @@ impl Recovery<'_> {
             let path = name.log(self.dir);
             let file = self.disk.open(&path, OpenMode::Read).map_err(OpenError::io("open", &*path))?;
             let bytes = file.len().map_err(OpenError::io("read the length of", &*path))?;
-            let continues = found
-                .last()
-                .is_none_or(|before| before.name.start.checked_add(before.bytes) == Some(name.start));
-            if bytes > 0 || (number == last && continues) {
+            let continues = |before: &Found| {
+                self.partition(before.name.clone(), Index::default()).leads_to(before.bytes, name.start)
+            };
+            if bytes > 0 || (number == last && found.last().is_none_or(continues)) {
                 found.push(Found { name, bytes });
                 continue;
             }

@@ -6,13 +6,11 @@
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use super::super::aside::{self, Stretch};
 use super::super::error::OpenError;
 use super::super::index::Index;
 use super::super::layout::PartitionFile;
-use super::super::partition::Partition;
 use super::super::scan::scan;
 use super::super::writers::Writers;
 use super::look::{Fit, Seen};
@@ -154,9 +152,5 @@ impl Check<'_> {
             }
             kept => kept.map(Some),
         }
-    }
-
-    fn partition_of(&self, name: &PartitionFile, index: Index) -> Partition {
-        Partition::new(Arc::clone(self.disk), Arc::clone(&self.dir), name.clone(), index)
     }
 }

@@ -184,12 +184,14 @@ impl<'a> Check<'a> {
                 }
             };
             let before = files.last();
-            let continues =
-                before.is_none_or(|(before, length)| before.start.checked_add(*length) == Some(file.start));
+            let continues = |(before, bytes): &(PartitionFile, u64)| {
+                self.partition_of(before, Index::default()).leads_to(*bytes, file.start)
+            };
+            let is_head = number == last && before.is_none_or(continues);
             let twin =
                 before.filter(|(before, _)| before.start == file.start).map(|(before, _)| before.log_name());
             match twin {
-                _ if length == 0 && !(number == last && continues) => {
+                _ if length == 0 && !is_head => {
                     self.found_useless(&name, What::EmptyPartition, true);
                     useless.push(file);
                 }
@@ -203,10 +205,13 @@ impl<'a> Check<'a> {
         (files, useless)
     }
 
+    fn partition_of(&self, name: &PartitionFile, index: Index) -> Partition {
+        Partition::new(Arc::clone(self.disk), Arc::clone(&self.dir), name.clone(), index)
+    }
+
     fn partition(&mut self, file: &PartitionFile, length: u64, end: End) {
         self.totals.partitions += 1;
-        let partition =
-            Partition::new(Arc::clone(self.disk), Arc::clone(&self.dir), file.clone(), Index::default());
+        let partition = self.partition_of(file, Index::default());
         let read = partition.read_index();
         let (index, writers) = match read {
             Ok((index, writers)) => (Ok(index), Some(writers)),
@@ -266,10 +271,7 @@ impl<'a> Check<'a> {
 
     /// What is known of the writers where a partition begins.
     fn writers_before(&self) -> Writers {
-        let previous = self.previous.clone().map(|file| {
-            Partition::new(Arc::clone(self.disk), Arc::clone(&self.dir), file, Index::default()).read_index()
-        });
-        match previous {
+        match self.previous.as_ref().map(|file| self.partition_of(file, Index::default()).read_index()) {
             Some(Ok((_, writers))) => writers,
             Some(Err(_)) | None => Writers::default(),
         }

@@ -241,6 +241,25 @@ fn a_head_shorter_than_the_start_of_an_empty_one_goes_on() {
     assert_eq!(append(&log, &batch_of(1)), batch_of(10).len() as u64);
 }
 
+/// What is missing in between is known since the topic was opened for the first time, and its end was told since.
+#[test]
+fn a_head_that_was_all_torn_keeps_its_offset() {
+    let disk = SimDisk::new(1);
+    put(&disk, "0.log", &batch_of(10));
+    put(&disk, "500.log", b"BATCH 100 default 1 1\r\nMSG 5\r\nhe");
+    for round in 0..3 {
+        let (log, findings) = open(&disk, &config(1000));
+        assert_eq!(findings.is_empty(), round > 0, "{findings:?}");
+        assert_eq!((end(&log), read(&log, 0, 9).unwrap().batches), (500, 1), "round {round}");
+        let mut found = Vec::new();
+        let shared: Arc<dyn Disk> = Arc::new(disk.clone());
+        crate::log::check::check(&shared, Path::new(DIR), &mut |one| found.push(one)).unwrap();
+        let wrong = found.iter().find(|found| found.what.grade() > crate::log::check::Grade::Note);
+        assert!(wrong.is_none(), "round {round}: {wrong:?}");
+    }
+    assert_eq!(append(&open(&disk, &config(1000)).0, &batch_of(1)), 500);
+}
+
 #[test]
 fn two_files_for_one_offset_are_refused() {
     for other in ["00.log", "00000000000000000000.log"] {
