@@ -246,6 +246,10 @@ impl Header {
         if of != start {
             return Err(IndexError::OtherPartition { start: of });
         }
+        // Fewer than there are bytes, so that counting on does not overflow.
+        if batches > place {
+            return Err(IndexError::Damaged);
+        }
         let payload_crc = checked.last_chunk().map(|bytes| u32::from_le_bytes(*bytes)).unwrap_or_default();
         let count = |number| usize::try_from(number).map_err(|_| IndexError::Damaged);
         Ok(Self {

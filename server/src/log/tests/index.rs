@@ -89,3 +89,16 @@ fn an_index_with_any_byte_changed_is_damaged() {
         }
     }
 }
+
+#[test]
+fn an_index_of_more_batches_than_bytes_is_damaged() {
+    let mut index = Index::default();
+    index.push(100, 1, Arrival::at(5));
+    for (batches, is_right) in [(1, true), (100, true), (101, false), (u64::MAX, false)] {
+        let mut file = index.encode(77, &[]);
+        file[24..32].copy_from_slice(&u64::to_le_bytes(batches));
+        let crc = crc32fast::hash(&file[..Header::BYTES - 4]);
+        file[Header::BYTES - 4..Header::BYTES].copy_from_slice(&crc.to_le_bytes());
+        assert_eq!(Index::decode(&file, 77).is_ok(), is_right, "{batches} batches in 100 bytes");
+    }
+}
