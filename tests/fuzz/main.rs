@@ -18,6 +18,7 @@
 
 mod mutate;
 mod run;
+#[cfg(test)]
 mod targets;
 
 /// A test for each target, of the same name.
@@ -42,4 +43,5 @@ tests! {
     requests,
     responses,
     batches,
+    recovery,
 }

@@ -7,6 +7,8 @@
 //! batches made whole first: see `seal`.
 
 mod batches;
+mod files;
+mod recovery;
 mod reference;
 mod requests;
 mod responses;
@@ -27,4 +29,5 @@ pub(crate) const TARGETS: &[Target] = &[
     Target { name: "requests", run: requests::run, words: requests::WORDS },
     Target { name: "responses", run: responses::run, words: responses::WORDS },
     Target { name: "batches", run: batches::run, words: batches::WORDS },
+    Target { name: "recovery", run: recovery::run, words: recovery::WORDS },
 ];
