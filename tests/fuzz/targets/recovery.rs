@@ -101,6 +101,12 @@ fn is_fatal(found: &Found) -> bool {
     matches!(found.what, What::Duplicate { .. } | What::BeyondLastOffset)
 }
 
+/// Whether what lies between damage and a torn tail is a guess, which can be another when the tail is gone.
+fn is_guess(found: &[Found]) -> bool {
+    let has = |is: fn(&What) -> bool| found.iter().any(|found| is(&found.what));
+    has(|what| matches!(what, What::Damage { .. })) && has(|what| matches!(what, What::TornTail { .. }))
+}
+
 fn opened(dir: &Dir, found: &[Found], totals: Totals, is_strict: bool) {
     let disk = dir.disk();
     let opened = try_open(&disk, dir);
@@ -127,6 +133,7 @@ fn opened(dir: &Dir, found: &[Found], totals: Totals, is_strict: bool) {
 
     let disk = disk.restart(Cut::KeepAll);
     let (log, again) = try_open(&disk, dir).expect("what was opened once opens again");
+    let is_strict = is_strict && !is_guess(found);
     if is_strict {
         assert!(!again.iter().any(|finding| matches!(finding, Finding::TornTail { .. })), "{again:?}");
         assert!(read_all(&log, dir) == served, "something else is served after a restart");
@@ -307,11 +314,10 @@ fn repaired(dir: &Dir, found: &[Found], totals: Totals) {
     let (after, totals_after) = check_disk(&disk);
     let wrong = after.iter().find(|found| found.what.grade() > Grade::Note);
     assert!(wrong.is_none(), "after a repair there is {wrong:?}; it has done {told:?}");
-    assert_eq!(
-        (totals_after.batches, totals_after.messages),
-        (totals.batches, totals.messages),
-        "a repair has changed what is whole"
-    );
+    let counts = |totals: &Totals| (totals.batches, totals.messages);
+    if !is_guess(found) {
+        assert_eq!(counts(&totals_after), counts(&totals), "a repair has changed what is whole");
+    }
     let calls = disk.calls();
     let _ = check::repair(&shared, Path::new(DIR), &mut || {}, &mut |_| {});
     assert_eq!(disk.calls(), calls, "a second repair has changed something");
@@ -319,5 +325,5 @@ fn repaired(dir: &Dir, found: &[Found], totals: Totals) {
     assert_eq!(findings, [], "a topic that was repaired opens with findings");
     let served = read_all(&log, dir);
     expect_valid(&served, dir);
-    expect_all(&served, totals);
+    expect_all(&served, totals_after);
 }
