@@ -44,4 +44,7 @@ tests! {
     responses,
     batches,
     recovery,
+    spool,
+    checkpoints,
+    states,
 }

@@ -7,12 +7,16 @@
 //! batches made whole first: see `seal`.
 
 mod batches;
+mod checkpoints;
 mod files;
 mod recovery;
 mod reference;
 mod requests;
 mod responses;
+mod scratch;
 mod seal;
+mod spool;
+mod states;
 
 /// A boundary, and what is tried there.
 pub(crate) struct Target {
@@ -30,4 +34,7 @@ pub(crate) const TARGETS: &[Target] = &[
     Target { name: "responses", run: responses::run, words: responses::WORDS },
     Target { name: "batches", run: batches::run, words: batches::WORDS },
     Target { name: "recovery", run: recovery::run, words: recovery::WORDS },
+    Target { name: "spool", run: spool::run, words: spool::WORDS },
+    Target { name: "checkpoints", run: checkpoints::run, words: checkpoints::WORDS },
+    Target { name: "states", run: states::run, words: states::WORDS },
 ];
