@@ -84,7 +84,9 @@ pub async fn open(url: &str) -> Result<Arc<dyn StateHandler>, StateError> {
 /// assert_eq!(redact("redis://anna:secret@host:6379/0"), "redis://anna:***@host:6379/0");
 /// ```
 pub fn redact(url: &str) -> String {
-    let (scheme, rest) = match (url.split_once("://"), url.split_once(':')) {
+    // What is no scheme may be a part of a password.
+    let split = |end: &str| url.split_once(end).filter(|(scheme, _)| is_scheme(scheme));
+    let (scheme, rest) = match (split("://"), split(":")) {
         (Some((scheme, rest)), _) => (format!("{scheme}://"), rest),
         (None, Some((scheme, rest))) => (format!("{scheme}:"), rest),
         (None, None) => (String::new(), url),
@@ -100,6 +102,10 @@ pub fn redact(url: &str) -> String {
     let Some((place, parameters)) = rest.split_once('?') else { return format!("{scheme}{user}{rest}") };
     let parameters: Vec<String> = parameters.split(['&', '#']).map(redact_parameter).collect();
     format!("{scheme}{user}{place}?{}", parameters.join("&"))
+}
+
+fn is_scheme(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.'))
 }
 
 fn redact_parameter(parameter: &str) -> String {
@@ -156,6 +162,7 @@ mod tests {
             ("postgres://host/db?sslPassword=hunter2", "postgres://host/db?sslPassword=***"),
             ("postgres:a:hunter2@host", "postgres:a:***@host"),
             ("a:hunter2@host", "a:***@host"),
+            ("a@b:hunter2@c$redis://d:hunter2@host", "a@b:***@host"),
         ] {
             assert_eq!(redact(url), redacted);
         }
