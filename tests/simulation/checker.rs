@@ -6,6 +6,7 @@ use std::time::Duration;
 use logd_client::Position;
 
 use crate::history::{Fate, Name, State};
+use crate::scenario::Scenario;
 
 /// A message that the topic has at the end.
 pub(crate) type Found = (Position, Option<Name>);
@@ -24,11 +25,14 @@ pub(crate) enum Loss {
 }
 
 /// Checks all; the first thing that is wrong.
-pub(crate) fn check(state: &State, topic: &[Found], loss: Loss) -> Result<(), String> {
+pub(crate) fn check(state: &State, topic: &[Found], scenario: &Scenario) -> Result<(), String> {
     check_order(state, topic)?;
     let places: BTreeMap<Name, Position> =
         topic.iter().filter_map(|(position, name)| name.map(|name| (name, *position))).collect();
-    check_fates(state, &places, loss)?;
+    // What is before was dropped.
+    let oldest =
+        topic.first().filter(|_| scenario.has_retention).map_or(Position::ZERO, |(oldest, _)| *oldest);
+    check_fates(state, &places, oldest, scenario.loss)?;
     check_readers(state, topic)
 }
 
@@ -42,6 +46,10 @@ fn check_order(state: &State, topic: &[Found]) -> Result<(), String> {
         let Some(name) = name else { continue };
         if let Some(first) = places.insert(*name, *position) {
             return Err(format!("{name:?} is there twice, at {first} and at {position}"));
+        }
+        if state.retried.contains(name) {
+            // It is behind all that was written before it was handed in again.
+            continue;
         }
         if let Some((before, at)) = last.insert(name.writer, (*name, *position))
             && before >= *name
@@ -62,17 +70,24 @@ fn was_cut_off(state: &State, first: Name, second: Name) -> bool {
 }
 
 /// What was delivered is where it was said to be, and what was not written is not there.
-fn check_fates(state: &State, places: &BTreeMap<Name, Position>, loss: Loss) -> Result<(), String> {
+fn check_fates(
+    state: &State,
+    places: &BTreeMap<Name, Position>,
+    oldest: Position,
+    loss: Loss,
+) -> Result<(), String> {
     let mut lost = Vec::new();
     for (name, written) in &state.messages {
         match (written.fate, places.get(name)) {
             (Fate::Delivered(told), Some(found)) if told == *found => {}
+            (Fate::Delivered(told), None) if told < oldest => {}
             (Fate::Delivered(_), None) if loss != Loss::Nothing && written.epochs.0 < state.epoch => {
                 lost.push(name);
             }
             (Fate::Delivered(told), found) => {
                 return Err(format!("{name:?} was delivered at {told} and is at {found:?}"));
             }
+            (Fate::NotWritten, Some(_)) if state.retried.contains(name) => {}
             (Fate::NotWritten, Some(found)) => {
                 return Err(format!("{name:?} was not written and is at {found}"));
             }
@@ -131,7 +146,11 @@ fn ran_for(state: &State, from: Duration, to: Duration, time: Duration) -> bool 
 /// Readers have seen the topic as it is, and no checkpoint has passed what was not done.
 fn check_readers(state: &State, topic: &[Found]) -> Result<(), String> {
     for (number, scanned) in &state.scanned {
-        if let Some((seen, is)) = scanned.iter().zip(topic).find(|(seen, is)| seen != is) {
+        // With retention, what is left is behind what was read and is not there any more.
+        let start =
+            topic.first().map_or(0, |(oldest, _)| scanned.partition_point(|(place, _)| place < oldest));
+        let left = scanned.get(start..).unwrap_or_default();
+        if let Some((seen, is)) = left.iter().zip(topic).find(|(seen, is)| seen != is) {
             return Err(format!("scanner {number} has seen {seen:?} where the topic has {is:?}"));
         }
     }
@@ -153,9 +172,10 @@ fn check_readers(state: &State, topic: &[Found]) -> Result<(), String> {
 /// Whether all readers have come to the end of the topic; else who has not.
 pub(crate) fn laggard(state: &State, topic: &[Found], scanners: usize) -> Option<String> {
     for number in 0..scanners {
-        let count = state.scanned.get(&number).map_or(0, Vec::len);
-        if count < topic.len() {
-            return Some(format!("scanner {number} has {count} of {} messages", topic.len()));
+        let last = state.scanned.get(&number).and_then(|scanned| scanned.last()).map(|(place, _)| *place);
+        let end = topic.last().map(|(place, _)| *place);
+        if last < end {
+            return Some(format!("scanner {number} is at {last:?} of {end:?}"));
         }
     }
     let undone = topic.iter().find(|(position, _)| !state.acked.contains_key(position));

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use logd_client::{
     Capabilities, Checkpoint, Committed, Consumer, ConsumerKey, Error, ErrorKind, Fence, MemoryState, Nack,
-    Received, StateError, StateErrorKind, StateHandler, TopicName, async_trait,
+    Received, StateError, StateErrorKind, StateHandler, TopicName, WhenGone, async_trait,
 };
 use logd_tests::Random;
 use tokio::time::{sleep, timeout};
@@ -14,18 +14,8 @@ use tokio::time::{sleep, timeout};
 use crate::history::{History, Stored};
 use crate::network::Network;
 use crate::scanners::{config, is_of_disk};
+use crate::scenario::{ByPower, Damage};
 use crate::trace::log;
-
-/// What power cuts can do to the topic.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Damage {
-    /// There are none.
-    None,
-    /// What was not acknowledged is damaged, in the middle of the topic, too.
-    Unacknowledged,
-    /// What was read is not there any more.
-    Lost,
-}
 
 /// A store of checkpoints that is slow, and fails.
 struct Store {
@@ -155,6 +145,7 @@ async fn live(
 ) {
     let handler: Arc<dyn StateHandler> = Arc::<Store>::clone(store);
     let builder = Consumer::builder(config(network, "c", random), handler, key.clone())
+        .when_gone(WhenGone::Jump)
         .commit_interval(Duration::from_millis([10, 200, 3000][random.below(3)]))
         .window([1, 20, 1000][random.below(3)], 64 * 1024);
     let mut consumer = match builder.open().await {
@@ -180,13 +171,17 @@ async fn live(
                 in_hand.push(received);
                 life -= 1;
             }
-            Ok(Some(Err(error))) if error.is_skippable() && damage != Damage::None => {
+            Ok(Some(Err(error))) if error.is_skippable() && damage.is_told() => {
                 log!(history.trace, "c {error}");
+                if let ErrorKind::Gap { to, .. } = error.kind() {
+                    // What is not there any more need not be done.
+                    history.lock().handed.retain(|position| position.offset >= to);
+                }
             }
             Ok(Some(Err(error)))
                 if is_of_disk(&error)
                     || is_stale(&error)
-                    || error.ends_stream() && damage == Damage::Lost =>
+                    || error.ends_stream() && damage.by_power == ByPower::Lost =>
             {
                 log!(history.trace, "c {error}");
                 return;

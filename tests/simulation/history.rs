@@ -72,6 +72,8 @@ pub(crate) struct History {
 #[derive(Debug, Default)]
 pub(crate) struct State {
     pub(crate) messages: BTreeMap<Name, Written>,
+    /// Those that were not written, and handed in again.
+    pub(crate) retried: BTreeSet<Name>,
     pub(crate) epoch: u32,
     /// When a server was started, and when it was gone.
     pub(crate) lives: Vec<(Duration, Option<Duration>)>,

@@ -231,13 +231,18 @@ impl Place {
         }
     }
 
-    /// Lets the machine go off, so many calls of the disk from now on.
-    pub(crate) fn die_at_call(&mut self, death: Death, calls: u64) {
+    /// Lets the machine go off, so many calls of the disk from now on. With `written`, that call takes only so many bytes, if
+    /// it is a write.
+    pub(crate) fn die_at_call(&mut self, death: Death, calls: u64, written: Option<usize>) {
         let Some(running) = &self.running else { return };
         let at = self.disk.calls() + calls;
         log!(self.trace, "plan {death:?} at disk call {at}");
-        if death == Death::PowerCut {
-            self.disk.inject(Fault { call: at, kind: FaultKind::PowerCut });
+        match (death, written) {
+            (Death::PowerCut, _) => self.disk.inject(Fault { call: at, kind: FaultKind::PowerCut }),
+            (Death::Kill, Some(written)) => {
+                self.disk.inject(Fault { call: at, kind: FaultKind::ShortWrite { written } });
+            }
+            (Death::Kill, None) => {}
         }
         let mut state = running.machine.lock();
         (state.at_call, state.death) = (Some(at), death);

@@ -19,6 +19,31 @@ pub(crate) enum DiskFaults {
     Harsh,
 }
 
+/// What power cuts do to what readers read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ByPower {
+    /// Nothing.
+    Nothing,
+    /// What was not acknowledged is damaged, in the middle of the topic, too.
+    Unacknowledged,
+    /// What was read is not there any more.
+    Lost,
+}
+
+/// What can be missing from what readers read; they have to say so.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Damage {
+    pub(crate) by_power: ByPower,
+    pub(crate) by_retention: bool,
+}
+
+impl Damage {
+    /// Whether something can be missing at all.
+    pub(crate) fn is_told(self) -> bool {
+        self.by_retention || self.by_power != ByPower::Nothing
+    }
+}
+
 /// The choices of a run.
 #[derive(Debug, Clone)]
 pub(crate) struct Scenario {
@@ -27,6 +52,8 @@ pub(crate) struct Scenario {
     /// Whether the power can go, or only the process.
     pub(crate) has_power_cuts: bool,
     pub(crate) loss: Loss,
+    /// Whether old partitions are dropped before they are read.
+    pub(crate) has_retention: bool,
     pub(crate) disk_faults: DiskFaults,
     pub(crate) writers: u32,
     pub(crate) scanners: usize,
@@ -51,6 +78,7 @@ impl Scenario {
             _ => DiskFaults::None,
         };
         let (writers, scanners) = (1 + random.below(4), 1 + random.below(2));
+        let has_retention = random.below(5) == 0;
         let config = Config {
             host: "server:1774".to_owned(),
             workdir: "/logs".into(),
@@ -58,8 +86,8 @@ impl Scenario {
             idle_timeout: Duration::from_secs([3, 30][random.below(2)]),
             shutdown_timeout: Duration::from_secs(3),
             batch_bytes: 4096,
-            partition_bytes: [4096, 16_384, 1_000_000][random.below(3)],
-            partitions: 100_000,
+            partition_bytes: if has_retention { 4096 } else { [4096, 16_384, 1_000_000][random.below(3)] },
+            partitions: if has_retention { 3 } else { 100_000 },
             flush_batches,
             flush_interval,
             // Few more than there are clients: those of which one side has not heard that they are gone are in the way.
@@ -75,12 +103,22 @@ impl Scenario {
             },
             has_power_cuts,
             loss: if has_power_cuts { loss } else { Loss::Nothing },
+            has_retention,
             disk_faults,
             writers: u32::try_from(writers).unwrap_or(1),
             scanners,
             pause_max: [100, 1000, 4000][random.below(3)],
             blocking_delay_max: Duration::from_millis([0, 10, 100][random.below(3)]),
         }
+    }
+
+    pub(crate) fn damage(&self) -> Damage {
+        let by_power = match (self.has_power_cuts, self.may_lose()) {
+            (false, _) => ByPower::Nothing,
+            (true, false) => ByPower::Unacknowledged,
+            (true, true) => ByPower::Lost,
+        };
+        Damage { by_power, by_retention: self.has_retention }
     }
 
     /// Whether a power cut can lose something that was acknowledged.

@@ -3,17 +3,19 @@
 //! Writers write, readers read, and one thing after another goes wrong, until the writers are done. Then all is calm:
 //! everything has to come to its end, the server has to start once more, and what it has is compared with the history.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use logd_client::{Client, Offset};
-use logd_server::disk::{Cut, Fault, FaultKind};
+use logd_server::disk::{Cut, Disk, Fault, FaultKind};
+use logd_server::log::check::{Grade, check as check_dir};
 use logd_tests::Random;
 use tokio::runtime::Builder;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use crate::checker::{Found, check, laggard};
-use crate::consumer::{Damage, consume};
+use crate::consumer::consume;
 use crate::history::{History, Name};
 use crate::machine::{Death, Place};
 use crate::network::{Accident, Climate, Network};
@@ -119,24 +121,20 @@ impl World {
             Err(error) => return self.trace.fail(format!("the topic cannot be read: {error}")),
         };
         self.wait_for_readers(&topic).await;
-        if let Err(wrong) = check(&self.history.lock(), &topic, self.scenario.loss) {
+        if let Err(wrong) = check(&self.history.lock(), &topic, &self.scenario) {
             self.trace.fail(wrong);
         }
         self.place.stop().await;
+        self.check_disk();
         log!(self.trace, "end");
     }
 
     fn begin_readers(&mut self) {
-        let damage = match (self.scenario.has_power_cuts, self.scenario.may_lose()) {
-            (false, _) => Damage::None,
-            (true, false) => Damage::Unacknowledged,
-            (true, true) => Damage::Lost,
-        };
-        let has_damage = damage != Damage::None;
+        let damage = self.scenario.damage();
         for number in 0..self.scenario.scanners {
             let (topic, network, history) =
                 (self.scenario.topic.clone(), self.network.clone(), self.history.clone());
-            tokio::spawn(scan(number, has_damage, topic, network, history, Random::new(self.random.any())));
+            tokio::spawn(scan(number, damage, topic, network, history, Random::new(self.random.any())));
         }
         let (topic, network, history) =
             (self.scenario.topic.clone(), self.network.clone(), self.history.clone());
@@ -167,8 +165,7 @@ impl World {
                 self.go_on().await;
             }
             11..13 => {
-                let (death, calls) = (self.death(), self.random.below(40) as u64);
-                self.place.die_at_call(death, calls);
+                self.die_at_call(40);
             }
             13..15 => {
                 let (death, polls) = (self.death(), self.random.below(400) as u64);
@@ -228,6 +225,13 @@ impl World {
         self.place.disk().inject(Fault { call, kind });
     }
 
+    fn die_at_call(&mut self, calls_max: usize) {
+        let (death, calls) = (self.death(), self.random.below(calls_max) as u64);
+        let is_torn = self.random.below(2) == 0;
+        let written = is_torn.then(|| self.random.below(500));
+        self.place.die_at_call(death, calls, written);
+    }
+
     fn death(&mut self) -> Death {
         if self.scenario.has_power_cuts && self.random.below(2) == 0 { Death::PowerCut } else { Death::Kill }
     }
@@ -263,8 +267,7 @@ impl World {
         self.start();
         if self.random.below(4) == 0 {
             // It may die before it listens.
-            let (death, calls) = (self.death(), self.random.below(12) as u64);
-            self.place.die_at_call(death, calls);
+            self.die_at_call(12);
         }
     }
 
@@ -294,15 +297,21 @@ impl World {
     async fn read_topic(&mut self) -> Result<Vec<Found>, String> {
         let mut client = Client::new(config(&self.network, "checker", &mut self.random));
         let mut found = Vec::new();
-        let mut next = Offset::ZERO;
+        let mut next = None;
         loop {
-            let answer = match client.read(&self.scenario.topic, next, 1000).await {
+            let answered = match next {
+                None if self.scenario.has_retention => client.tail(&self.scenario.topic, 1000).await,
+                _ => client.read(&self.scenario.topic, next.unwrap_or_default(), 1000).await,
+            };
+            let answer = match answered {
                 Ok(answer) => answer,
                 Err(error) if error.is_not_found() => break,
                 Err(error) => return Err(error.to_string()),
             };
-            if answer.offset != next && !self.scenario.has_power_cuts {
-                return Err(format!("there is a gap from {next} to {}", answer.offset));
+            let is_first = next.is_none() && self.scenario.has_retention;
+            let is_gap = next.unwrap_or_default() != answer.offset && !is_first;
+            if is_gap && !self.scenario.has_power_cuts {
+                return Err(format!("there is a gap from {next:?} to {}", answer.offset));
             }
             let mut offset = answer.offset;
             for batch in &answer.batches {
@@ -312,10 +321,30 @@ impl World {
                 }
                 offset = Offset::new(offset.as_u64() + batch.bytes().len() as u64);
             }
-            next = answer.next_offset();
+            next = Some(answer.next_offset());
         }
-        log!(self.trace, "the topic has {} messages up to {next}", found.len());
+        log!(self.trace, "the topic has {} messages up to {next:?}", found.len());
         Ok(found)
+    }
+
+    /// Where the power never went, nothing is damaged.
+    fn check_disk(&self) {
+        let disk: Arc<dyn Disk> = Arc::new(self.place.disk().clone());
+        let dir = self.scenario.config.workdir.join(self.scenario.topic.as_str());
+        let mut damage = Vec::new();
+        let checked = check_dir(&disk, &dir, &mut |found| {
+            log!(self.trace, "found {found:?}");
+            if found.what.grade() == Grade::Damage {
+                damage.push(format!("{found:?}"));
+            }
+        });
+        match checked {
+            Ok(_) if damage.is_empty() || self.scenario.has_power_cuts => {}
+            Ok(_) => self.trace.fail(format!("the topic is damaged: {}", damage.join(", "))),
+            // Nothing was ever written.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => self.trace.fail(format!("the topic cannot be checked: {error}")),
+        }
     }
 
     async fn wait_for_readers(&self, topic: &[Found]) {

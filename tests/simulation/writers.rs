@@ -1,8 +1,12 @@
 //! Writers that write numbered messages and tell the history what they are told of each.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use logd_client::{ClientConfig, RetryPolicy, TaskRuntime, TopicName, WhenAway, WhenFailed, Writer};
+use logd_client::{
+    ClientConfig, Outcome, Receipt, RetryPolicy, TaskRuntime, TopicName, WhenAway, WhenFailed, Writer,
+};
 use logd_tests::Random;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
@@ -11,7 +15,7 @@ use crate::history::{Fate, History, Name};
 use crate::network::Network;
 use crate::trace::log;
 
-/// How long closing a writer can take on a calm network.
+/// How long closing a writer can take.
 const CLOSE_MAX: Duration = Duration::from_secs(600);
 
 /// What one writer does, as the seed decides.
@@ -68,15 +72,23 @@ impl Plan {
     }
 }
 
-/// Writes all messages of a plan, closes the writer, and waits until every one of them is settled.
-pub(crate) async fn write(
+/// A writer at work.
+struct Work {
     plan: Plan,
-    topic: TopicName,
-    network: Network,
+    writer: Writer,
     history: History,
-    mut random: Random,
-) {
+    random: Random,
+    /// The tasks that wait for what becomes of the messages.
+    settled: JoinSet<()>,
+    /// How many messages the receipts have told of.
+    receipted: Arc<AtomicU64>,
+}
+
+/// Writes all messages of a plan, closes the writer, and waits until every one of them is settled.
+pub(crate) async fn write(plan: Plan, topic: TopicName, network: Network, history: History, random: Random) {
     log!(history.trace, "{plan:?}");
+    let receipted = Arc::new(AtomicU64::new(0));
+    let count = Arc::clone(&receipted);
     let writer = Writer::builder(plan.config(&network))
         .topic(topic)
         .runtime(TaskRuntime::Current)
@@ -87,48 +99,93 @@ pub(crate) async fn write(
         .dedup(plan.dedup)
         .when_away(plan.when_away)
         .when_failed(plan.when_failed)
+        .state_pusher(move |receipt: &Receipt| {
+            count.fetch_add(receipt.messages, Ordering::Relaxed);
+        })
         .open()
         .expect("the settings of a writer are right");
-    let mut settled = JoinSet::new();
-    for number in 0..plan.messages {
-        if random.below(8) == 0 {
-            sleep(Duration::from_millis(random.below(plan.pause_max) as u64)).await;
+    let mut work = Work { plan, writer, history, random, settled: JoinSet::new(), receipted };
+    for number in 0..work.plan.messages {
+        if work.random.below(8) == 0 {
+            sleep(Duration::from_millis(work.random.below(work.plan.pause_max) as u64)).await;
         }
-        let name = Name { writer: plan.number, number };
-        history.begin(name);
-        match writer.send(name.message(random.below(plan.message_bytes)).as_bytes()).await {
-            Ok(delivery) => {
-                let history = history.clone();
-                settled.spawn(async move {
+        work.send(number).await;
+        work.take_back();
+    }
+    work.end().await;
+}
+
+impl Work {
+    async fn send(&mut self, number: u32) {
+        let name = Name { writer: self.plan.number, number };
+        self.history.begin(name);
+        let message = name.message(self.random.below(self.plan.message_bytes));
+        // A future that is dropped has not taken the message.
+        let patience = Duration::from_millis(if self.random.below(16) == 0 { 5 } else { 100_000 });
+        match timeout(patience, self.writer.send(message.as_bytes())).await {
+            Ok(Ok(delivery)) => {
+                let history = self.history.clone();
+                self.settled.spawn(async move {
                     match delivery.await {
                         Ok(position) => history.settle(name, Fate::Delivered(position), &""),
                         Err(error) => history.settle(name, error.outcome.into(), &error.error),
                     }
                 });
             }
-            Err(error) => history.settle(name, Fate::NotWritten, &error),
-        }
-        // What was given up makes room again.
-        while let Some(failed) = writer.failed() {
-            log!(history.trace, "w{} takes {} messages back", plan.number, failed.batch.messages());
+            Ok(Err(error)) => self.history.settle(name, Fate::NotWritten, &error),
+            Err(_) => self.history.settle(name, Fate::NotWritten, &"the write was dropped"),
         }
     }
-    let closed = timeout(CLOSE_MAX, async {
-        let closed = writer.close().await;
-        while settled.join_next().await.is_some() {}
-        closed
-    });
-    match closed.await {
-        Ok(closed) => log!(history.trace, "w{} closed {:?}", plan.number, closed.is_ok()),
-        Err(_) => {
-            let stats = writer.stats();
-            history
-                .trace
-                .fail(format!("writer {} did not close within {CLOSE_MAX:?}: {stats:?}", plan.number));
+
+    /// What was given up makes room again; some of what is certainly not written is handed in again.
+    fn take_back(&mut self) {
+        while let Some(failed) = self.writer.failed() {
+            let is_retried = failed.outcome == Outcome::NotWritten && self.random.below(2) == 0;
+            let (number, messages) = (self.plan.number, failed.batch.messages());
+            log!(self.history.trace, "w{number} takes {messages} messages back, again {is_retried}");
+            if is_retried {
+                let names = failed.batch.messages_from(0).filter_map(|message| Name::of(&message.bytes));
+                self.history.lock().retried.extend(names);
+                // A writer that has halted does not take it, and nothing of it is there then.
+                if self.writer.retry(failed).is_err() {
+                    return;
+                }
+            }
         }
     }
-    let stats = writer.stats();
-    if !stats.is_complete() || stats.buffered > 0 {
-        history.trace.fail(format!("writer {} does not account for everything: {stats:?}", plan.number));
+
+    /// Closes the writer, or lets it go.
+    async fn end(mut self) {
+        let (number, trace) = (self.plan.number, self.history.trace.clone());
+        if self.random.below(6) == 0 {
+            log!(trace, "w{number} is dropped");
+            drop(self.writer);
+            if timeout(CLOSE_MAX, all(&mut self.settled)).await.is_err() {
+                trace.fail(format!("writer {number} did not settle everything within {CLOSE_MAX:?}"));
+            }
+            return;
+        }
+        let closed = timeout(CLOSE_MAX, async {
+            let closed = self.writer.close().await;
+            all(&mut self.settled).await;
+            closed
+        });
+        let closed = closed.await;
+        let stats = self.writer.stats();
+        match closed {
+            Ok(closed) => log!(trace, "w{number} closed {:?}", closed.is_ok()),
+            Err(_) => trace.fail(format!("writer {number} did not close within {CLOSE_MAX:?}: {stats:?}")),
+        }
+        if !stats.is_complete() || stats.buffered > 0 {
+            trace.fail(format!("writer {number} does not account for everything: {stats:?}"));
+        }
+        let receipted = self.receipted.load(Ordering::Relaxed);
+        if receipted != stats.delivered {
+            trace.fail(format!("writer {number} has receipts for {receipted} messages: {stats:?}"));
+        }
     }
+}
+
+async fn all(tasks: &mut JoinSet<()>) {
+    while tasks.join_next().await.is_some() {}
 }
