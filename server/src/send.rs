@@ -1,6 +1,6 @@
 //! Sending answers: a buffer of answer lines, and stretches of files that the kernel moves by itself.
 //!
-//! A peer is given up when it takes nothing for the server's timeout. What counts is progress: a slow reader of a large
+//! A peer is given up when it takes nothing for the server's timeout, and with it what is on the way to it. What counts is progress: a slow reader of a large
 //! answer that keeps reading is served to the end.
 
 #[cfg(test)]
@@ -166,6 +166,7 @@ impl<'a> Output<'a> {
                     let now = Instant::now();
                     let deadline = *deadline.get_or_insert(now + self.timeout);
                     if now >= deadline {
+                        self.socket.abandon();
                         let text = "the peer has taken nothing for the whole of --timeout";
                         return Err(io::Error::new(io::ErrorKind::TimedOut, text));
                     }

@@ -156,6 +156,19 @@ impl Socket {
         }
     }
 
+    /// Has the connection end in a reset. Otherwise the kernel keeps what the peer has not taken, several megabytes, for
+    /// minutes after the connection was closed, and nobody counts how often.
+    pub(crate) fn abandon(&self) {
+        match self.raw() {
+            Raw::Descriptor(descriptor) => {
+                // If the option is refused, the kernel keeps it.
+                let _ = rustix::net::sockopt::set_socket_linger(descriptor, Some(Duration::ZERO));
+            }
+            #[cfg(feature = "simulation")]
+            Raw::Simulated(_) => {}
+        }
+    }
+
     /// Sends an end.
     pub(crate) async fn shutdown(&mut self) -> io::Result<()> {
         match self {
