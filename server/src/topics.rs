@@ -2,9 +2,10 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use logd_protocol::{Reason, TopicName, TopicRef};
+use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use crate::config::Config;
 use crate::disk::Disk;
@@ -25,8 +26,8 @@ pub(crate) struct Topics {
     topics_max: usize,
     whitelist: Vec<TopicName>,
     by_name: RwLock<HashMap<TopicName, Arc<Topic>>>,
-    /// Held while a topic is created.
-    creating: Mutex<()>,
+    /// Held while a topic is created. Those who wait for it take no thread.
+    creating: Arc<Mutex<()>>,
     /// For topics that were not created.
     failures: Throttle,
     /// Changes when a topic has come into being.
@@ -48,7 +49,7 @@ impl Topics {
             topics_max: config.topics,
             whitelist: config.topics_whitelist.clone(),
             by_name: RwLock::default(),
-            creating: Mutex::default(),
+            creating: Arc::default(),
             failures: Throttle::default(),
             created: watch::Sender::new(()),
         };
@@ -123,15 +124,32 @@ impl Topics {
             || self.whitelist.iter().any(|allowed| allowed.as_topic() == name)
     }
 
-    /// Creates the topic unless it is there. Blocks.
-    pub(crate) fn create(&self, name: &TopicName) -> Result<Arc<Topic>, Reason> {
-        let _one_at_a_time = self.creating.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(topic) = self.get(name.as_topic()) {
-            return Ok(topic);
+    /// The topic, if it is there or there are too many for it to come; otherwise the right to [create](Topics::create)
+    /// it, when others have had theirs.
+    pub(crate) async fn get_or_begin(
+        &self,
+        name: TopicRef<'_>,
+    ) -> Result<Result<Arc<Topic>, OwnedMutexGuard<()>>, Reason> {
+        // No topic ever goes, so that those that are too many do not wait.
+        if let Some(known) = self.known(name) {
+            return known.map(Ok);
         }
-        if self.topics_max > 0 && self.count() >= self.topics_max {
-            return Err(Reason::MaximumTopics);
+        let right = Arc::clone(&self.creating).lock_owned().await;
+        self.known(name).map_or(Ok(Err(right)), |known| known.map(Ok))
+    }
+
+    /// The topic, or that there are too many for it to come; `None` where it can be created.
+    fn known(&self, name: TopicRef<'_>) -> Option<Result<Arc<Topic>, Reason>> {
+        if let Some(topic) = self.get(name) {
+            return Some(Ok(topic));
         }
+        let is_full = self.topics_max > 0 && self.count() >= self.topics_max;
+        is_full.then_some(Err(Reason::MaximumTopics))
+    }
+
+    /// Creates a topic that is not there, with the right to do so, which is given back with the result. Blocks.
+    pub(crate) fn create(&self, name: &TopicName, right: OwnedMutexGuard<()>) -> Result<Arc<Topic>, Reason> {
+        let _one_at_a_time = right;
         self.open_topic(name.clone()).map_err(|error| {
             if let Some(held_back) = self.failures.pass() {
                 tracing::error!(topic = %name, %error, held_back, "a topic was not created");

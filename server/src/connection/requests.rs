@@ -33,8 +33,12 @@ pub(super) async fn append(
 
 /// Creates the topic of a first batch. That takes syncs of directories, so another thread does it.
 async fn create(shared: &Arc<Shared>, name: TopicName) -> Result<Arc<Topic>, Reason> {
+    let right = match shared.topics.get_or_begin(name.as_topic()).await? {
+        Ok(topic) => return Ok(topic),
+        Err(right) => right,
+    };
     let work = Arc::clone(shared);
-    let created = shared.host.block(move || work.topics.create(&name)).await;
+    let created = shared.host.block(move || work.topics.create(&name, right)).await;
     created.unwrap_or(Err(Reason::StorageFailed))
 }
 
