@@ -20,11 +20,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use logd_tests::{Random, TestServer, seed};
+use logd_tests::{Random, TestServer, Usage, seed};
 use tokio::runtime::Runtime;
 
 use crate::load::{Load, Totals};
-use crate::usage::Usage;
+use crate::usage::expect_flat;
 
 const SECONDS_DEFAULT: u64 = 10;
 /// How often is looked at what the processes use.
@@ -90,6 +90,6 @@ fn nothing_is_lost_and_nothing_grows() {
     for (name, totals) in ["the steady server", "the restarted one"].into_iter().zip(&totals) {
         eprintln!("{name}: {totals:?}");
     }
-    Usage::expect_flat("the steady server", &of_server);
-    Usage::expect_flat("the clients", &of_clients);
+    expect_flat("the steady server", &of_server);
+    expect_flat("the clients", &of_clients);
 }

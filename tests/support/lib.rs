@@ -21,6 +21,7 @@ mod peer;
 mod proxy;
 mod random;
 mod server;
+mod usage;
 mod wait;
 
 pub use answer::{Found, Stats};
@@ -36,4 +37,5 @@ pub use peer::RawPeer;
 pub use proxy::{Fault, FaultPlan, FaultProxy, Place, ProxyStats, Side};
 pub use random::{Random, seed};
 pub use server::{Stopped, TestServer};
+pub use usage::Usage;
 pub use wait::{BOUND, wait_until};

@@ -1,0 +1,281 @@
+//! Hostile clients beside well-behaved ones: what they can take from them, from the server, and from its log.
+//!
+//! For each kind of hostile client there is a server of its own, with one client that writes and one that reads, each as
+//! fast as it is answered. They are measured alone and beside the crowd, in turn; the ratio is the median of the turns.
+//! The crowd is a process of its own with a low priority, and its clients are paced: what is measured is whom the
+//! server serves, not who gets the processors. Every hostile client has to get its answer or its close, and says so.
+//!
+//! `LOGD_TEST_RUNS` sets how often the two are measured in turn, 3 by default. The figures are printed:
+//!
+//!     cargo test -p logd-tests --test hostile -- --nocapture
+#![expect(
+    clippy::expect_used,
+    clippy::print_stderr,
+    reason = "helpers of tests fail the test that uses them, and say its figures"
+)]
+
+mod good;
+mod idle;
+mod topics;
+
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use logd_tests::{App, BOUND, TestServer, Usage, not_run, wait_until};
+use rustix::process::{Resource, Signal, getrlimit};
+
+use crate::good::{Good, Rates};
+
+/// Well-behaved clients are served at least half as fast beside a crowd, which noise must not make less than this.
+const RATIO_MIN: f64 = 0.4;
+
+const RUNS_DEFAULT: usize = 3;
+const MORE_RUNS: usize = 4;
+const WINDOW: Duration = Duration::from_millis(300);
+const SETTLE: Duration = Duration::from_millis(200);
+
+/// How long the last of the crowd may take to get their answers.
+const END_BOUND: Duration = Duration::from_secs(30);
+
+/// Where it matters that several crowds are not there at the same time.
+static ALONE: Mutex<()> = Mutex::new(());
+
+/// A kind of hostile client, and what the server may use beside it.
+struct Row {
+    kind: &'static str,
+    clients: usize,
+    connections_max: usize,
+    /// Of memory beyond what it uses without them.
+    resident_kib_max: u64,
+    /// Of threads beyond those it has without them.
+    threads_max: u64,
+}
+
+/// What a connection costs the server at most while nothing of it is sent or received: 16 KiB of it are its buffer.
+const CONNECTION_KIB: u64 = 32;
+
+impl Row {
+    const fn new(kind: &'static str, clients: usize) -> Self {
+        let resident_kib_max = 16 * 1024 + CONNECTION_KIB * clients as u64;
+        Self { kind, clients, connections_max: clients + 20, resident_kib_max, threads_max: 4 }
+    }
+}
+
+/// After the crowd has gone the server has at most so much more than before: buffers that it keeps, and what its
+/// allocator does of each connection. Another crowd gets that, and no more.
+const RESIDENT_KIB_LEFT: u64 = 8 * 1024;
+const CONNECTION_KIB_LEFT: u64 = 16;
+
+/// How many lines of warnings and errors the server's log may have.
+const LINES_MAX: usize = 10;
+
+#[test]
+fn slow_senders() {
+    beside(&Row::new("slow-senders", 300));
+}
+
+#[test]
+fn silent_connections() {
+    beside(&Row::new("silent", 300));
+}
+
+#[test]
+fn slow_readers() {
+    beside(&Row::new("slow-readers", 200));
+}
+
+#[test]
+fn connections_that_come_and_go() {
+    beside(&Row::new("connects", 50));
+}
+
+#[test]
+fn connections_that_are_too_many() {
+    beside(&Row { connections_max: 100, ..Row::new("too-many", 300) });
+}
+
+#[test]
+fn new_topics() {
+    beside(&Row::new("topics", 50));
+}
+
+#[test]
+fn tiny_batches() {
+    beside(&Row { threads_max: 68, ..Row::new("tiny-batches", 80) });
+}
+
+#[test]
+fn garbage() {
+    beside(&Row::new("garbage", 50));
+}
+
+#[test]
+fn readers_that_wait() {
+    beside(&Row::new("waiting", 2000));
+}
+
+#[test]
+fn readers_that_all_wait_for_the_same_batch() {
+    beside(&Row::new("herd", 300));
+}
+
+#[test]
+fn requests_at_the_limits() {
+    beside(&Row { resident_kib_max: 64 * 1024, ..Row::new("limits", 12) });
+}
+
+fn runs() -> usize {
+    let text = std::env::var("LOGD_TEST_RUNS");
+    text.map_or(RUNS_DEFAULT, |text| text.parse().expect("`LOGD_TEST_RUNS` is a number"))
+}
+
+/// A server with the topics that the crowd knows.
+fn server(connections_max: usize) -> TestServer {
+    let connections_max = connections_max.to_string();
+    let limits = ["--timeout", "2s", "--idle-timeout", "5s", "--topics", "8", "--partition-size", "32MiB"];
+    let server = TestServer::start(&[&limits[..], &["--max-connections", &connections_max]].concat());
+    let mut peer = server.peer();
+    let large = topics::large_batch();
+    for _ in 0..topics::LARGE_BATCHES {
+        peer.append(&large);
+    }
+    peer.append(&topics::quiet_batch());
+    server
+}
+
+fn has_descriptors(clients: usize) -> bool {
+    let wanted = clients as u64 + 600;
+    let is_enough = getrlimit(Resource::Nofile).maximum.is_none_or(|maximum| maximum >= wanted);
+    if !is_enough {
+        not_run(&format!("{clients} hostile clients: a process cannot have {wanted} files open"));
+    }
+    is_enough
+}
+
+fn crowd(kind: &str, server: &TestServer, clients: usize) -> App {
+    let app = App::start(env!("CARGO_BIN_EXE_hostile-app"), &[kind, &server.host(), &clients.to_string()]);
+    app.wait_for("ready");
+    app
+}
+
+/// Measures the well-behaved clients without the crowd and beside it, in turn, and what the server uses.
+fn beside(row: &Row) {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    if !has_descriptors(row.clients) {
+        return;
+    }
+    let server = server(row.connections_max);
+    let good = Good::start(&server);
+    good.measure(WINDOW);
+    let before = Usage::of(server.pid());
+    let mut most = before;
+    let mut turns = Turns::default();
+    let mut said = None;
+    while said.is_none() {
+        let alone = good.measure(WINDOW);
+        let mut app = crowd(row.kind, &server, row.clients);
+        // What they all do at their beginning is not what they do all the time.
+        thread::sleep(SETTLE);
+        turns.0.push((alone, good.measure(WINDOW)));
+        assert!(app.is_running(), "a client of the crowd has failed");
+        let now = Usage::of(server.pid());
+        most.resident_kib = most.resident_kib.max(now.resident_kib);
+        most.descriptors = most.descriptors.max(now.descriptors);
+        most.threads = most.threads.max(now.threads);
+        if turns.are_enough() {
+            app.signal(Signal::TERM);
+            let (status, lines) = app.finish(END_BOUND);
+            assert!(status.success(), "not every hostile client had its answer or its close");
+            said = lines.last().cloned();
+        } else {
+            drop(app);
+        }
+        wait_until("the server has none of the crowd any more", BOUND, || active(&server) == 3);
+    }
+    eprintln!("{} x {}: {}", row.clients, row.kind, said.unwrap_or_default());
+    turns.print();
+    good.finish();
+    expect_bounds(row, &server, &before, &most);
+    assert!(turns.are_fair(), "{}: of what they are alone, they are served {:.2?}", row.kind, turns.ratios());
+}
+
+/// What was measured alone, and then beside a crowd.
+#[derive(Debug, Default)]
+struct Turns(Vec<(Rates, Rates)>);
+
+impl Turns {
+    fn are_fair(&self) -> bool {
+        self.ratios().iter().all(|ratio| *ratio >= RATIO_MIN)
+    }
+
+    /// Where the first few say that it is not fair, more are asked: something else may have had the processors.
+    fn are_enough(&self) -> bool {
+        let runs = runs();
+        self.0.len() >= runs && (self.are_fair() || self.0.len() >= runs * MORE_RUNS)
+    }
+
+    /// Of the writer and the reader.
+    fn ratios(&self) -> [f64; 2] {
+        let ratio = |turn: &(Rates, Rates), client: usize| turn.1.of(client) / turn.0.of(client);
+        [0, 1].map(|client| median(self.0.iter().map(|turn| ratio(turn, client)).collect()))
+    }
+
+    fn print(&self) {
+        for (client, (name, ratio)) in ["writer", "reader"].into_iter().zip(self.ratios()).enumerate() {
+            let alone = median(self.0.iter().map(|turn| turn.0.of(client)).collect());
+            let beside = median(self.0.iter().map(|turn| turn.1.of(client)).collect());
+            let turns = self.0.len();
+            eprintln!(
+                "  {name}: {alone:.0} batches/s alone, {beside:.0} beside; {ratio:.2} over {turns} turns"
+            );
+        }
+    }
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_unstable_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().expect("there are some")
+}
+
+/// How many connections the server has, with that which asks.
+fn active(server: &TestServer) -> u64 {
+    server.peer().stats().count("conns.active")
+}
+
+fn expect_bounds(row: &Row, server: &TestServer, before: &Usage, most: &Usage) {
+    eprintln!(
+        "  server: {} KiB, {} descriptors, {} threads; at most {} KiB, {}, {}",
+        before.resident_kib,
+        before.descriptors,
+        before.threads,
+        most.resident_kib,
+        most.descriptors,
+        most.threads
+    );
+    let kind = row.kind;
+    assert!(
+        most.resident_kib <= before.resident_kib + row.resident_kib_max,
+        "{kind}: {most:?}, {before:?} before"
+    );
+    // The well-behaved ones can have a second descriptor each, on their threads.
+    let descriptors_max = before.descriptors + 2 * row.clients as u64 + 8;
+    assert!(most.descriptors <= descriptors_max, "{kind}: {most:?}, {before:?} before");
+    assert!(most.threads <= before.threads + row.threads_max, "{kind}: {most:?}, {before:?} before");
+    let resident_kib_left = RESIDENT_KIB_LEFT + CONNECTION_KIB_LEFT * row.clients as u64;
+    let mut after = Usage::of(server.pid());
+    wait_until("the server uses as much as before", 3 * BOUND, || {
+        after = Usage::of(server.pid());
+        after.descriptors <= before.descriptors + 8
+            && after.threads <= before.threads + 4
+            && after.resident_kib <= before.resident_kib + resident_kib_left
+    });
+    eprintln!(
+        "  after: {} KiB, {} descriptors, {} threads",
+        after.resident_kib, after.descriptors, after.threads
+    );
+    let said = server.stderr();
+    let problems = said.lines().filter(|line| line.contains(" WARN ") || line.contains("ERROR ")).count();
+    assert!(problems <= LINES_MAX && !said.contains("panicked"), "{kind}: it said:\n{said}");
+    assert!(said.lines().count() <= 4 * LINES_MAX, "{kind}: it said:\n{said}");
+}
