@@ -1,7 +1,7 @@
 //! Sending answers: a buffer of answer lines, and stretches of files that the kernel moves by itself.
 //!
-//! A peer is given up when it takes nothing for the server's timeout, and with it what is on the way to it. What counts is progress: a slow reader of a large
-//! answer that keeps reading is served to the end.
+//! A peer is given up when it takes nothing for the server's timeout, and with it what is on the way to it. What counts
+//! is progress: a slow reader of a large answer that keeps reading is served to the end.
 
 #[cfg(test)]
 mod tests;
