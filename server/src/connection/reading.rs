@@ -127,7 +127,8 @@ impl Connection<'_> {
                         Received::Bytes(bytes) => self.shared.stats.received(bytes),
                         // A peer that sends no more is answered at once: it may be gone, and would be waited for.
                         Received::End => return Ok(false),
-                        Received::Nothing => {}
+                        // Who waits has no buffer.
+                        Received::Nothing => self.input.release(),
                     }
                 }
             }
