@@ -341,6 +341,11 @@ pub(crate) async fn ask_at(
 /// Asks for batches and keeps them all.
 async fn read_batches(session: &mut Session, request: &Request<'_>) -> Result<Batches, Error> {
     let (offset, count) = session.ask_found(request).await?;
+    if let Request::Read { offset: asked, .. } = request
+        && offset < *asked
+    {
+        return Err(session.went_back(*asked, offset));
+    }
     let mut answer = Batches { offset, batches: Vec::new() };
     let mut next = offset;
     let mut bytes_left = READ_BYTES_MAX;

@@ -297,8 +297,11 @@ impl Session {
     pub(crate) async fn ask_found(&mut self, request: &Request<'_>) -> Result<(Offset, u64), Error> {
         match self.ask(request).await? {
             Reply::Found { offset, batches } => {
-                if !matches!(request, Request::Read { .. } | Request::Tail { .. }) {
+                let is_reading = matches!(request, Request::Read { .. } | Request::Tail { .. });
+                if !is_reading {
                     self.rest();
+                } else if batches == 0 {
+                    return Err(self.no_batches(request));
                 }
                 Ok((offset, batches))
             }
@@ -336,6 +339,21 @@ impl Session {
     /// An answer of another form than the request has.
     fn wrong_reply(&self, request: &Request<'_>, reply: &Reply) -> Error {
         wrong_reply(self.connection.peer(), request.command(), reply)
+    }
+
+    /// An answer that has none of the batches that it says it has found: asked again, it would not get on.
+    fn no_batches(&self, request: &Request<'_>) -> Error {
+        let (peer, command) = (self.connection.peer(), request.command().as_str());
+        Error::new(ErrorKind::Protocol, format!("`{peer}` answered `{command}` with no batches"))
+    }
+
+    /// An answer that begins before the offset that was asked for: who goes on behind it would not get on.
+    pub(crate) fn went_back(&self, asked: Offset, offset: Offset) -> Error {
+        let peer = self.connection.peer();
+        let text = format!(
+            "`{peer}` was asked for offset `{asked}` and answered with `{offset}`, which is before it"
+        );
+        Error::new(ErrorKind::Protocol, text)
     }
 
     /// An answer whose batches end where no offset is.

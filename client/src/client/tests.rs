@@ -271,3 +271,30 @@ async fn the_answer_to_a_dropped_request_is_not_taken_for_another() {
     assert_eq!(head.unwrap().next, Offset::new(9));
     within("the end", wire.closed()).await;
 }
+
+/// Asked again and again, such a server would be read for ever.
+#[tokio::test]
+async fn a_server_that_does_not_get_on_is_an_error() {
+    for (answer, text) in [(&b"OK 100 0\r\n"[..], "with no batches"), (b"OK 100 1\r\n", "which is before it")]
+    {
+        let peer = Peer::bind().await;
+        let mut client = Client::new(peer.config().retry(RetryPolicy::none()));
+        let one = batch(&["hello"]);
+        let ((), ()) = tokio::join!(
+            async {
+                let error = within("an answer", client.head(&default())).await.unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::Protocol, "{error}");
+                assert!(error.to_string().ends_with(text), "{error}");
+            },
+            async {
+                let mut wire = peer.accept_with(GO_CONFIG).await;
+                wire.expect(b"TAIL default 1000\r\n").await;
+                wire.send(b"OK 100 1\r\n").await;
+                wire.send(one.bytes()).await;
+                let next = 100 + one.bytes().len();
+                wire.expect(format!("READ default {next} 1000\r\n").as_bytes()).await;
+                wire.send(answer).await;
+            }
+        );
+    }
+}
