@@ -130,9 +130,23 @@ impl fmt::Display for Origin {
 /// reason as its source.
 pub fn from_env() -> Result<Task, UsageError> {
     let matches = command().try_get_matches().unwrap_or_else(|error| error.exit());
+    task(&matches, |variable| std::env::var_os(variable))
+}
+
+/// As [`from_env`] reads what it is given, but of these arguments, the first of which is the program's name, and of this
+/// environment. `None` where the command line is not of the right form, or asks for help or the version.
+#[doc(hidden)]
+pub fn read(
+    arguments: impl IntoIterator<Item = OsString>,
+    environment: impl Fn(&str) -> Option<OsString>,
+) -> Option<Result<Task, UsageError>> {
+    command().try_get_matches_from(arguments).ok().map(|matches| task(&matches, environment))
+}
+
+fn task(matches: &ArgMatches, environment: impl Fn(&str) -> Option<OsString>) -> Result<Task, UsageError> {
     match matches.subcommand() {
         Some((check::NAME, matches)) => Ok(Task::Check(check::request(matches))),
-        _ => resolve(&matches, |variable| std::env::var_os(variable)).map(Task::Serve),
+        _ => resolve(matches, environment).map(Task::Serve),
     }
 }
 

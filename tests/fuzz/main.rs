@@ -47,4 +47,7 @@ tests! {
     spool,
     checkpoints,
     states,
+    answers,
+    reader,
+    settings,
 }

@@ -6,15 +6,18 @@
 //! Checksums would keep random changes from ever getting behind them. So an input that begins with `!` or `#` has its
 //! batches made whole first: see `seal`.
 
+mod answers;
 mod batches;
 mod checkpoints;
 mod files;
+mod reader;
 mod recovery;
 mod reference;
 mod requests;
 mod responses;
 mod scratch;
 mod seal;
+mod settings;
 mod spool;
 mod states;
 
@@ -37,4 +40,7 @@ pub(crate) const TARGETS: &[Target] = &[
     Target { name: "spool", run: spool::run, words: spool::WORDS },
     Target { name: "checkpoints", run: checkpoints::run, words: checkpoints::WORDS },
     Target { name: "states", run: states::run, words: states::WORDS },
+    Target { name: "answers", run: answers::run, words: answers::WORDS },
+    Target { name: "reader", run: reader::run, words: reader::WORDS },
+    Target { name: "settings", run: settings::run, words: settings::WORDS },
 ];
