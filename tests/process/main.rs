@@ -8,11 +8,13 @@ mod crowd;
 mod disk_full;
 mod faults;
 mod floods;
+mod inject;
 mod options;
 mod start;
 mod stop;
 mod stored;
 mod synced;
+mod trace;
 
 use std::fs;
 

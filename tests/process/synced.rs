@@ -1,48 +1,12 @@
 //! What the server asks of the system before it answers, as `strace` (Debian: `strace`) sees it.
 
 use std::fs;
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
-use logd_tests::{BOUND, RawPeer, TestServer, batch, wait_until};
-use rustix::process::{Pid, Signal, kill_process};
+use logd_tests::{RawPeer, TestServer, batch};
 
 use crate::busy_peer;
-
-/// `strace` on a running server, with all its threads, also those to come.
-struct Trace {
-    child: Child,
-}
-
-impl Trace {
-    fn start(server: &TestServer, output: &Path) -> Self {
-        let child = Command::new("strace")
-            .args(["-f", "-s", "16", "-e", "trace=pwrite64,fsync,fdatasync,sendto", "-o"])
-            .arg(output)
-            .args(["-p", &server.pid().to_string()])
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("strace is installed by tests/run");
-        let trace = Self { child };
-        let status = format!("/proc/{}/status", server.pid());
-        wait_until("strace has the server", BOUND, || {
-            let status = fs::read_to_string(&status).expect("the server runs");
-            let tracer = status.lines().find_map(|line| line.strip_prefix("TracerPid:"));
-            tracer.is_some_and(|tracer| tracer.trim() == trace.child.id().to_string())
-        });
-        // It has every thread when it sees what each does.
-        wait_until("strace sees the server", BOUND, || {
-            server.peer().ask(b"PING\r\n", b"OK\r\n");
-            fs::read_to_string(output).is_ok_and(|seen| seen.matches("\"OK\\r\\n\"").count() > 8)
-        });
-        trace
-    }
-
-    fn stop(mut self) {
-        kill_process(Pid::from_child(&self.child), Signal::INT).expect("strace runs");
-        self.child.wait().expect("a child can be waited for");
-    }
-}
+use crate::trace::Trace;
 
 /// Whether the lines show, so often, a batch written, synced to the end, and only then answered.
 fn check(trace: &str, batches: usize) {
@@ -76,7 +40,7 @@ fn batch_is_synced_before_it_is_answered_on_the_runtime_and_on_a_thread() {
     let output = folder.path().join("trace");
     let server = TestServer::start(&["--flush-batches", "1"]);
     append(&mut server.peer(), 1);
-    let trace = Trace::start(&server, &output);
+    let trace = Trace::start(&server, &["-s", "16", "-e", "trace=pwrite64,fsync,fdatasync,sendto"], &output);
     append(&mut server.peer(), 3);
     append(&mut busy_peer(&server), 20);
     trace.stop();

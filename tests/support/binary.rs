@@ -57,7 +57,19 @@ fn build(package: &str, name: &str, profile_folder: &Path) {
 
 /// A command that is free of what the environment could say about logd.
 pub(crate) fn command(name: &str) -> Command {
-    let mut command = Command::new(binary(name));
+    command_under(&[], name)
+}
+
+/// As [`command`], started by `wrapper`, a program and its arguments.
+pub(crate) fn command_under(wrapper: &[String], name: &str) -> Command {
+    let mut command = match wrapper {
+        [] => Command::new(binary(name)),
+        [program, arguments @ ..] => {
+            let mut command = Command::new(program);
+            command.args(arguments).arg(binary(name));
+            command
+        }
+    };
     // A relative path, such as the default working directory, must not lead into the source.
     command.current_dir(std::env::temp_dir());
     for (key, _) in std::env::vars_os() {

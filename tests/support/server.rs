@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use crate::binary::{KillOnDrop, command};
+use crate::binary::{KillOnDrop, command_under};
 use crate::peer::RawPeer;
 use crate::wait::{BOUND, wait_until};
 
@@ -24,6 +24,7 @@ pub struct TestServer {
     process: KillOnDrop,
     address: SocketAddr,
     stderr: Arc<Mutex<String>>,
+    wrapper: Vec<String>,
     options: Vec<String>,
     workdir: PathBuf,
     /// Kept so that it is removed with the server, unless the test brought its own.
@@ -50,7 +51,18 @@ impl TestServer {
     pub fn start(options: &[&str]) -> Self {
         let folder = tempfile::tempdir().expect("a directory can be made");
         let workdir = folder.path().join("logs");
-        Self::spawn(workdir, Some(folder), options)
+        Self::spawn(workdir, Some(folder), &[], options)
+    }
+
+    /// Starts a server in a new directory by a program that becomes the server, as `env` and `prlimit` do. So it is
+    /// started again, too.
+    ///
+    /// # Panics
+    /// As [`TestServer::start`].
+    pub fn start_under(wrapper: &[&str], options: &[&str]) -> Self {
+        let folder = tempfile::tempdir().expect("a directory can be made");
+        let workdir = folder.path().join("logs");
+        Self::spawn(workdir, Some(folder), wrapper, options)
     }
 
     /// Starts a server in `workdir`, which is left alone when the server is dropped.
@@ -58,14 +70,15 @@ impl TestServer {
     /// # Panics
     /// As [`TestServer::start`].
     pub fn start_in(workdir: &Path, options: &[&str]) -> Self {
-        Self::spawn(workdir.to_path_buf(), None, options)
+        Self::spawn(workdir.to_path_buf(), None, &[], options)
     }
 
-    fn spawn(workdir: PathBuf, folder: Option<TempDir>, options: &[&str]) -> Self {
-        let options: Vec<String> = options.iter().map(ToString::to_string).collect();
+    fn spawn(workdir: PathBuf, folder: Option<TempDir>, wrapper: &[&str], options: &[&str]) -> Self {
+        let [wrapper, options]: [Vec<String>; 2] =
+            [wrapper, options].map(|words| words.iter().map(ToString::to_string).collect());
         let stderr = Arc::default();
-        let (process, address) = launch(FREE_PORT, &workdir, &options, &stderr);
-        Self { process, address, stderr, options, workdir, _folder: folder }
+        let (process, address) = launch(&wrapper, FREE_PORT, &workdir, &options, &stderr);
+        Self { process, address, stderr, wrapper, options, workdir, _folder: folder }
     }
 
     /// Where it listens.
@@ -168,7 +181,8 @@ impl TestServer {
         // Both fail only when it has ended already.
         let _ = self.process.0.kill();
         let _ = self.process.0.wait();
-        (self.process, self.address) = launch(FREE_PORT, &self.workdir, &self.options, &self.stderr);
+        (self.process, self.address) =
+            launch(&self.wrapper, FREE_PORT, &self.workdir, &self.options, &self.stderr);
     }
 
     /// As [`TestServer::restart`], on the same port, so that clients find it again.
@@ -180,7 +194,8 @@ impl TestServer {
         let _ = self.process.0.kill();
         let _ = self.process.0.wait();
         let host = self.host();
-        (self.process, self.address) = launch(&host, &self.workdir, &self.options, &self.stderr);
+        (self.process, self.address) =
+            launch(&self.wrapper, &host, &self.workdir, &self.options, &self.stderr);
     }
 
     /// The physical memory that the process has now, in bytes.
@@ -211,12 +226,13 @@ impl TestServer {
 
 /// Starts the process and waits for the line that names its address.
 fn launch(
+    wrapper: &[String],
     host: &str,
     workdir: &Path,
     options: &[String],
     stderr: &Arc<Mutex<String>>,
 ) -> (KillOnDrop, SocketAddr) {
-    let mut process = command("logd")
+    let mut process = command_under(wrapper, "logd")
         .args(["--host", host, "--workdir"])
         .arg(workdir)
         .args(options)
