@@ -8,6 +8,10 @@ use std::fmt;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
+
+/// How long a piece of blocking work takes, at most.
+const BLOCKING_MILLIS_MAX: u64 = 20;
 
 /// A connection that is being made.
 pub type Connecting = Pin<Box<dyn Future<Output = io::Result<Box<dyn Stream>>> + Send>>;
@@ -43,6 +47,23 @@ thread_local! {
 /// Has every random number that clients draw on this thread depend on a number; `None` gives them real ones again.
 pub fn seed(seed: Option<u64>) {
     RANDOM.set(seed);
+}
+
+/// Does work that blocks, where there are no threads for it. It is done also when nobody waits for it.
+pub(crate) async fn block<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, tokio::task::JoinError> {
+    let delay = Duration::from_millis(random().unwrap_or_default() % BLOCKING_MILLIS_MAX);
+    let task = async move {
+        tokio::time::sleep(delay).await;
+        work()
+    };
+    tokio::spawn(task).await
+}
+
+/// Whether what runs on this thread is simulated.
+pub(crate) fn is_on() -> bool {
+    RANDOM.get().is_some()
 }
 
 /// The next number of the simulation on this thread, if there is one: splitmix64.

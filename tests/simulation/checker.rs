@@ -47,8 +47,9 @@ fn check_order(state: &State, topic: &[Found]) -> Result<(), String> {
         if let Some(first) = places.insert(*name, *position) {
             return Err(format!("{name:?} is there twice, at {first} and at {position}"));
         }
-        if state.retried.contains(name) {
-            // It is behind all that was written before it was handed in again.
+        let is_unknown = state.messages.get(name).is_some_and(|written| written.fate == Fate::Unknown);
+        if is_unknown || state.retried.contains(name) {
+            // It was given up, and arrived all the same; or it is behind all that was written before it was handed in again.
             continue;
         }
         if let Some((before, at)) = last.insert(name.writer, (*name, *position))
@@ -66,7 +67,9 @@ fn was_cut_off(state: &State, first: Name, second: Name) -> bool {
     let (Some(first), Some(second)) = (state.messages.get(&first), state.messages.get(&second)) else {
         return false;
     };
-    state.power_cuts.iter().any(|cut| (first.begun.max(second.begun)..=first.at).contains(cut))
+    // What is in the spool is sent again when nobody is told.
+    let end = if first.fate == Fate::Spooled { Duration::MAX } else { first.at };
+    state.power_cuts.iter().any(|cut| (first.begun.max(second.begun)..=end).contains(cut))
 }
 
 /// What was delivered is where it was said to be, and what was not written is not there.
@@ -91,8 +94,15 @@ fn check_fates(
             (Fate::NotWritten, Some(found)) => {
                 return Err(format!("{name:?} was not written and is at {found}"));
             }
+            (Fate::Spooled, None)
+                if loss == Loss::Nothing
+                    && oldest == Position::ZERO
+                    && !state.asides.contains(&name.writer) =>
+            {
+                return Err(format!("{name:?} was in the spool, and is nowhere"));
+            }
             (Fate::Open, _) => return Err(format!("it was never told what became of {name:?}")),
-            (Fate::NotWritten, None) | (Fate::Unknown, _) => {}
+            (Fate::NotWritten, None) | (Fate::Unknown | Fate::Spooled, _) => {}
         }
     }
     if let Some(name) = places.keys().find(|name| !state.messages.contains_key(name)) {

@@ -29,6 +29,7 @@ impl Watched {
         path: &Path,
         call: impl FnOnce(&SimDisk) -> io::Result<T>,
     ) -> io::Result<T> {
+        self.machine.check_on()?;
         let number = self.disk.calls();
         let result = call(&self.disk);
         self.machine.has_called(number, format_args!("{what} {}", path.display()), result.as_ref().err());
@@ -87,6 +88,7 @@ impl WatchedFile {
         what: std::fmt::Arguments<'_>,
         call: impl FnOnce(&dyn File) -> io::Result<T>,
     ) -> io::Result<T> {
+        self.machine.check_on()?;
         let number = self.disk.calls();
         let result = call(&*self.file);
         self.machine.has_called(number, format_args!("{} {what}", self.name), result.as_ref().err());

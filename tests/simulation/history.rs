@@ -38,6 +38,8 @@ pub(crate) enum Fate {
     Delivered(Position),
     Unknown,
     NotWritten,
+    /// It is in the spool, and is sent from there by the next writer.
+    Spooled,
 }
 
 /// A message in the history.
@@ -74,6 +76,8 @@ pub(crate) struct State {
     pub(crate) messages: BTreeMap<Name, Written>,
     /// Those that were not written, and handed in again.
     pub(crate) retried: BTreeSet<Name>,
+    /// The writers that have set something of their spool aside.
+    pub(crate) asides: BTreeSet<u32>,
     pub(crate) epoch: u32,
     /// When a server was started, and when it was gone.
     pub(crate) lives: Vec<(Duration, Option<Duration>)>,

@@ -67,6 +67,11 @@ impl Machine {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Nothing reaches the disk of a machine that is off, though what the server was doing goes on to its next await.
+    pub(crate) fn check_on(&self) -> io::Result<()> {
+        if self.lock().is_on { Ok(()) } else { Err(io::Error::other("the machine is off")) }
+    }
+
     /// A call of the disk has been made.
     pub(crate) fn has_called(&self, number: u64, what: fmt::Arguments<'_>, error: Option<&io::Error>) {
         let state = self.lock();
@@ -303,5 +308,6 @@ impl Place {
             Err(_) => self.trace.fail(format!("a server did not stop within {STOP_MAX:?}")),
         }
         running.task.abort();
+        running.machine.lock().is_on = false;
     }
 }

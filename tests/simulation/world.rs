@@ -10,6 +10,7 @@ use logd_client::{Client, Offset};
 use logd_server::disk::{Cut, Disk, Fault, FaultKind};
 use logd_server::log::check::{Grade, check as check_dir};
 use logd_tests::Random;
+use tempfile::TempDir;
 use tokio::runtime::Builder;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
@@ -80,6 +81,8 @@ struct World {
     network: Network,
     place: Place,
     writers: JoinSet<()>,
+    /// What real files there are: the spools of writers.
+    spools: TempDir,
     faults: u64,
     /// The bytes of the disk, while it is full.
     is_full: bool,
@@ -95,7 +98,10 @@ impl World {
             Place::new(scenario.config.clone(), &network, trace, random.any(), scenario.blocking_delay_max);
         let (trace, history) = (trace.clone(), History::new(trace));
         let writers = JoinSet::new();
-        Self { random, scenario, trace, history, network, place, writers, faults: 0, is_full: false }
+        // In memory, if there is such a place: its syncs take no time.
+        let spools = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir());
+        let spools = spools.expect("a directory can be made");
+        Self { random, scenario, trace, history, network, place, writers, spools, faults: 0, is_full: false }
     }
 
     async fn run(&mut self) {
@@ -105,7 +111,8 @@ impl World {
             let plan = Plan::new(number, &mut self.random);
             let (topic, network, history) =
                 (self.scenario.topic.clone(), self.network.clone(), self.history.clone());
-            self.writers.spawn(write(plan, topic, network, history, Random::new(self.random.any())));
+            let dir = self.spools.path().to_owned();
+            self.writers.spawn(write(plan, topic, dir, network, history, Random::new(self.random.any())));
         }
         self.make_trouble().await;
         self.calm_down().await;

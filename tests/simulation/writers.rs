@@ -1,11 +1,13 @@
 //! Writers that write numbered messages and tell the history what they are told of each.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use logd_client::{
-    ClientConfig, Outcome, Receipt, RetryPolicy, TaskRuntime, TopicName, WhenAway, WhenFailed, Writer,
+    ClientConfig, ErrorKind, Outcome, Receipt, RetryPolicy, TaskRuntime, TopicName, WhenAway, WhenFailed,
+    Writer,
 };
 use logd_tests::Random;
 use tokio::task::JoinSet;
@@ -14,6 +16,9 @@ use tokio::time::{sleep, timeout};
 use crate::history::{Fate, History, Name};
 use crate::network::Network;
 use crate::trace::log;
+
+/// The most bytes of a spool: more than some runs need, and less than others.
+const SPOOL_BYTES_MAX: u64 = 20_000;
 
 /// How long closing a writer can take.
 const CLOSE_MAX: Duration = Duration::from_secs(600);
@@ -34,6 +39,9 @@ pub(crate) struct Plan {
     dedup: bool,
     when_away: WhenAway,
     when_failed: WhenFailed,
+    /// How many writers write the messages, one after another.
+    lives: u32,
+    has_spool: bool,
     /// Between messages, one time of eight.
     pause_max: usize,
 }
@@ -42,7 +50,8 @@ impl Plan {
     pub(crate) fn new(number: u32, random: &mut Random) -> Self {
         let mut one_of = |count: usize| random.below(count) == 0;
         let is_patient = !one_of(3);
-        let (dedup, is_failing, is_halting) = (!one_of(5), one_of(8), one_of(8));
+        let (has_spool, is_failing) = (one_of(3), one_of(8));
+        let (dedup, is_halting) = (has_spool || !one_of(5), !has_spool && one_of(8));
         Self {
             number,
             messages: 20 + u32::try_from(random.below(150)).unwrap_or(0),
@@ -57,6 +66,8 @@ impl Plan {
             dedup,
             when_away: if is_failing { WhenAway::Fail } else { WhenAway::Retry },
             when_failed: if is_halting { WhenFailed::Halt } else { WhenFailed::GoOn },
+            lives: 1 + u32::try_from(random.below(3)).unwrap_or(0),
+            has_spool,
             pause_max: [2, 100, 1000][random.below(3)],
         }
     }
@@ -84,38 +95,73 @@ struct Work {
     receipted: Arc<AtomicU64>,
 }
 
-/// Writes all messages of a plan, closes the writer, and waits until every one of them is settled.
-pub(crate) async fn write(plan: Plan, topic: TopicName, network: Network, history: History, random: Random) {
+/// Writes all messages of a plan, and waits until every one of them is settled.
+pub(crate) async fn write(
+    plan: Plan,
+    topic: TopicName,
+    dir: PathBuf,
+    network: Network,
+    history: History,
+    mut random: Random,
+) {
     log!(history.trace, "{plan:?}");
-    let receipted = Arc::new(AtomicU64::new(0));
-    let count = Arc::clone(&receipted);
-    let writer = Writer::builder(plan.config(&network))
-        .topic(topic)
-        .runtime(TaskRuntime::Current)
-        .buffer_bytes(plan.batch_bytes * plan.buffer_batches)
-        .in_flight(plan.in_flight)
-        .wait_interval(plan.wait)
-        .budget(plan.budget)
-        .dedup(plan.dedup)
-        .when_away(plan.when_away)
-        .when_failed(plan.when_failed)
-        .state_pusher(move |receipt: &Receipt| {
-            count.fetch_add(receipt.messages, Ordering::Relaxed);
-        })
-        .open()
-        .expect("the settings of a writer are right");
-    let mut work = Work { plan, writer, history, random, settled: JoinSet::new(), receipted };
-    for number in 0..work.plan.messages {
-        if work.random.below(8) == 0 {
-            sleep(Duration::from_millis(work.random.below(work.plan.pause_max) as u64)).await;
+    let lives = u64::from(plan.lives);
+    for life in 0..lives {
+        let mut work = Work::begin(&plan, &topic, &dir, &network, &history, Random::new(random.any()));
+        let part = |life: u64| u32::try_from(u64::from(plan.messages) * life / lives).unwrap_or(0);
+        for number in part(life)..part(life + 1) {
+            if work.random.below(8) == 0 {
+                sleep(Duration::from_millis(work.random.below(plan.pause_max) as u64)).await;
+            }
+            work.send(number).await;
+            work.take_back();
         }
-        work.send(number).await;
-        work.take_back();
+        let is_dropped = life + 1 == lives && !plan.has_spool && work.random.below(6) == 0;
+        if is_dropped {
+            return work.let_go().await;
+        }
+        let mut is_empty = work.close().await;
+        // The last writer leaves nothing in the spool.
+        while !is_empty && life + 1 == lives && !history.trace.has_failed() {
+            let work = Work::begin(&plan, &topic, &dir, &network, &history, Random::new(random.any()));
+            sleep(Duration::from_secs(1)).await;
+            is_empty = work.close().await;
+        }
     }
-    work.end().await;
 }
 
 impl Work {
+    fn begin(
+        plan: &Plan,
+        topic: &TopicName,
+        dir: &Path,
+        network: &Network,
+        history: &History,
+        random: Random,
+    ) -> Self {
+        let receipted = Arc::new(AtomicU64::new(0));
+        let count = Arc::clone(&receipted);
+        let mut builder = Writer::builder(plan.config(network))
+            .topic(topic.clone())
+            .runtime(TaskRuntime::Current)
+            .buffer_bytes(plan.batch_bytes * plan.buffer_batches)
+            .in_flight(plan.in_flight)
+            .wait_interval(plan.wait)
+            .budget(plan.budget)
+            .dedup(plan.dedup)
+            .when_away(plan.when_away)
+            .when_failed(plan.when_failed)
+            .state_pusher(move |receipt: &Receipt| {
+                count.fetch_add(receipt.messages, Ordering::Relaxed);
+            });
+        if plan.has_spool {
+            builder = builder.spool(dir.join(plan.number.to_string()), SPOOL_BYTES_MAX);
+        }
+        let writer = builder.open().expect("the settings of a writer are right");
+        let (plan, history) = (plan.clone(), history.clone());
+        Self { plan, writer, history, random, settled: JoinSet::new(), receipted }
+    }
+
     async fn send(&mut self, number: u32) {
         let name = Name { writer: self.plan.number, number };
         self.history.begin(name);
@@ -128,6 +174,10 @@ impl Work {
                 self.settled.spawn(async move {
                     match delivery.await {
                         Ok(position) => history.settle(name, Fate::Delivered(position), &""),
+                        // The path of the spool is another one in each run.
+                        Err(error) if error.error.kind() == ErrorKind::Spooled => {
+                            history.settle(name, Fate::Spooled, &"");
+                        }
                         Err(error) => history.settle(name, error.outcome.into(), &error.error),
                     }
                 });
@@ -154,17 +204,19 @@ impl Work {
         }
     }
 
-    /// Closes the writer, or lets it go.
-    async fn end(mut self) {
+    /// Drops the writer, and waits until everything is settled.
+    async fn let_go(mut self) {
         let (number, trace) = (self.plan.number, self.history.trace.clone());
-        if self.random.below(6) == 0 {
-            log!(trace, "w{number} is dropped");
-            drop(self.writer);
-            if timeout(CLOSE_MAX, all(&mut self.settled)).await.is_err() {
-                trace.fail(format!("writer {number} did not settle everything within {CLOSE_MAX:?}"));
-            }
-            return;
+        log!(trace, "w{number} is dropped");
+        drop(self.writer);
+        if timeout(CLOSE_MAX, all(&mut self.settled)).await.is_err() {
+            trace.fail(format!("writer {number} did not settle everything within {CLOSE_MAX:?}"));
         }
+    }
+
+    /// Closes the writer, and waits until everything is settled. Whether nothing is in its spool.
+    async fn close(mut self) -> bool {
+        let (number, trace) = (self.plan.number, self.history.trace.clone());
         let closed = timeout(CLOSE_MAX, async {
             let closed = self.writer.close().await;
             all(&mut self.settled).await;
@@ -173,7 +225,7 @@ impl Work {
         let closed = closed.await;
         let stats = self.writer.stats();
         match closed {
-            Ok(closed) => log!(trace, "w{number} closed {:?}", closed.is_ok()),
+            Ok(closed) => log!(trace, "w{number} closed {} {stats:?}", closed.is_ok()),
             Err(_) => trace.fail(format!("writer {number} did not close within {CLOSE_MAX:?}: {stats:?}")),
         }
         if !stats.is_complete() || stats.buffered > 0 {
@@ -183,6 +235,10 @@ impl Work {
         if receipted != stats.delivered {
             trace.fail(format!("writer {number} has receipts for {receipted} messages: {stats:?}"));
         }
+        if stats.aside > 0 {
+            self.history.lock().asides.insert(number);
+        }
+        stats.spooled == 0
     }
 }
 

@@ -91,7 +91,13 @@ impl SharedSpool {
         work: impl FnOnce(&mut Spool) -> Result<T, SpoolError> + Send + 'static,
     ) -> Result<T, Error> {
         let spool = self.clone();
-        let done = tokio::task::spawn_blocking(move || spool.with(work)).await;
+        let work = move || spool.with(work);
+        #[cfg(feature = "simulation")]
+        if crate::simulation::is_on() {
+            let done = crate::simulation::block(work).await;
+            return done.unwrap_or_else(|_| Err(Error::new(ErrorKind::Spool, "the runtime ends")));
+        }
+        let done = tokio::task::spawn_blocking(work).await;
         done.unwrap_or_else(|_| Err(Error::new(ErrorKind::Spool, "the runtime ends")))
     }
 
