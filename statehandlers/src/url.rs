@@ -105,7 +105,8 @@ pub fn redact(url: &str) -> String {
 }
 
 fn is_scheme(text: &str) -> bool {
-    text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.'))
+    !text.is_empty()
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.'))
 }
 
 fn redact_parameter(parameter: &str) -> String {
@@ -163,6 +164,7 @@ mod tests {
             ("postgres:a:hunter2@host", "postgres:a:***@host"),
             ("a:hunter2@host", "a:***@host"),
             ("a@b:hunter2@c$redis://d:hunter2@host", "a@b:***@host"),
+            (":hunter2@c$redis://d:hunter2@host", ":***@host"),
         ] {
             assert_eq!(redact(url), redacted);
         }
