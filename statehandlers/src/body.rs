@@ -228,6 +228,9 @@ mod tests {
         let again = Checkpoint { head_attempts: 3, ..checkpoint };
         let text = String::from_utf8(encode(&again).unwrap()).unwrap();
         assert!(text.contains(r#""colour":{"deep":[1,2.5,null]}"#), "{text}");
+        let numbers = r#"{"colour":[65535e300,0.1,1e-320],"logd-checkpoint":1,"next":"0.0"}"#;
+        let again = encode(&decode(numbers.as_bytes()).unwrap()).unwrap();
+        assert_eq!(decode(&again), decode(numbers.as_bytes()), "{}", String::from_utf8_lossy(&again));
     }
 
     #[test]

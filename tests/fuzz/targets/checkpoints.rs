@@ -77,6 +77,8 @@ fn check_word(word: &str) {
     if let Some((user, _)) = rest.rsplit_once('@')
         && let Some((_, secret)) = user.split_once(':')
     {
-        assert!(!redacted.contains(&format!(":{secret}@")) || secret == "***", "`{redacted}` has a secret");
+        // What stands there twice may be a name the first time.
+        let is_left_out = word.matches(secret).count() > 1 || !redacted.contains(&format!(":{secret}@"));
+        assert!(is_left_out || secret == "***", "`{redacted}` has a secret");
     }
 }
