@@ -158,6 +158,7 @@ async fn live(
     let mut life = [30, 300, 1_000_000][random.below(3)];
     let mut in_hand: Vec<Received> = Vec::new();
     let hand_max = 1 + random.below(5);
+    let mut is_first = true;
     loop {
         let patience = Duration::from_millis(if in_hand.is_empty() { 2000 } else { 50 });
         let item = timeout(patience, consumer.next()).await;
@@ -167,7 +168,13 @@ async fn live(
             Ok(None) => return history.trace.fail("the consumer ended, though it follows".to_owned()),
             Ok(Some(Ok(received))) => {
                 log!(history.trace, "c {} again {}", received.position(), received.redelivered());
-                history.lock().handed.insert(received.position());
+                let mut state = history.lock();
+                if std::mem::take(&mut is_first) && damage.by_retention {
+                    // A life that finds no checkpoint begins with the oldest that there is.
+                    state.handed.retain(|position| *position >= received.position());
+                }
+                state.handed.insert(received.position());
+                drop(state);
                 in_hand.push(received);
                 life -= 1;
             }

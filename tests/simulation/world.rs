@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use logd_client::{Client, Offset};
 use logd_server::disk::{Cut, Disk, Fault, FaultKind};
-use logd_server::log::check::{Grade, check as check_dir};
+use logd_server::log::check::{Grade, What, check as check_dir};
 use logd_tests::Random;
 use tempfile::TempDir;
 use tokio::runtime::Builder;
@@ -341,7 +341,9 @@ impl World {
         let mut damage = Vec::new();
         let checked = check_dir(&disk, &dir, &mut |found| {
             log!(self.trace, "found {found:?}");
-            if found.what.grade() == Grade::Damage {
+            // What was cut off at an end is not there any more.
+            let is_left = matches!(found.what, What::TornTail { .. } | What::Excess { .. });
+            if is_left || found.what.grade() == Grade::Damage {
                 damage.push(format!("{found:?}"));
             }
         });
