@@ -331,7 +331,20 @@ impl World {
             next = Some(answer.next_offset());
         }
         log!(self.trace, "the topic has {} messages up to {next:?}", found.len());
+        self.check_retention(&mut client).await?;
         Ok(found)
+    }
+
+    /// No partition was dropped that has to be kept.
+    async fn check_retention(&self, client: &mut Client) -> Result<(), String> {
+        let topics = client.topics().await.map_err(|error| error.to_string())?;
+        let kept = self.scenario.config.partitions as u64;
+        match topics.iter().find(|topic| topic.name == self.scenario.topic) {
+            Some(topic) if topic.oldest > Offset::ZERO && topic.partitions < kept => {
+                Err(format!("{} partitions are left of {kept}", topic.partitions))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Where the power never went, nothing is damaged.
