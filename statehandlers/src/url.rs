@@ -104,9 +104,9 @@ pub fn redact(url: &str) -> String {
     format!("{scheme}{user}{place}?{}", parameters.join("&"))
 }
 
+/// Whether the text can be shown before the `:` that ends it: an option can stand before the scheme, as `--url=redis`.
 fn is_scheme(text: &str) -> bool {
-    !text.is_empty()
-        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.'))
+    !text.is_empty() && !text.contains([':', '@'])
 }
 
 fn redact_parameter(parameter: &str) -> String {
