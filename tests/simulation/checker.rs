@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use logd_client::Position;
+use logd_client::{Offset, Position};
 
 use crate::history::{Fate, Name, State};
 use crate::scenario::Scenario;
@@ -174,6 +174,28 @@ fn check_readers(state: &State, topic: &[Found]) -> Result<(), String> {
                     stored.next
                 ));
             }
+        }
+    }
+    Ok(())
+}
+
+/// A message arrived no sooner than it was written, and no later than its writer was told.
+pub(crate) fn check_time(
+    state: &State,
+    topic: &[Found],
+    time: Duration,
+    (lower, upper): (Offset, Offset),
+) -> Result<(), String> {
+    for (position, name) in topic {
+        let Some(name) = name else { continue };
+        let Some(written) = state.messages.get(name) else { continue };
+        let (begun, told) = (written.begun.as_millis(), written.at.as_millis());
+        if position.offset < lower && begun >= time.as_millis() {
+            return Err(format!("{name:?} at {position} came after {time:?}, and before its bound {lower}"));
+        }
+        let is_told = matches!(written.fate, Fate::Delivered(_));
+        if position.offset >= upper && is_told && told <= time.as_millis() {
+            return Err(format!("{name:?} at {position} came before {time:?}, and behind its bound {upper}"));
         }
     }
     Ok(())

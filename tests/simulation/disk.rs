@@ -1,26 +1,39 @@
 //! The simulated disk, with every call that changes or secures something in the trace, and an end of the machine at a
 //! chosen one.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::BorrowedFd;
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use logd_server::disk::{Disk, Entry, File, OpenMode, SimDisk};
+use logd_server::simulation::Machine as _;
 
 use crate::machine::Machine;
+
+/// When files were last written, by the simulated clock. Clones are the same.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Times(Arc<Mutex<BTreeMap<PathBuf, SystemTime>>>);
+
+impl Times {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<PathBuf, SystemTime>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 /// A disk in a machine.
 #[derive(Debug)]
 pub(crate) struct Watched {
     disk: SimDisk,
+    times: Times,
     machine: Arc<Machine>,
 }
 
 impl Watched {
-    pub(crate) fn new(disk: &SimDisk, machine: &Arc<Machine>) -> Self {
-        Self { disk: disk.clone(), machine: Arc::clone(machine) }
+    pub(crate) fn new(disk: &SimDisk, times: &Times, machine: &Arc<Machine>) -> Self {
+        Self { disk: disk.clone(), times: times.clone(), machine: Arc::clone(machine) }
     }
 
     fn call<T>(
@@ -53,12 +66,21 @@ impl Disk for Watched {
                 self.call("create", path, |disk| disk.open(path, mode))?
             }
         };
-        let name = path.to_string_lossy().into_owned();
-        Ok(Arc::new(WatchedFile { file, name, disk: self.disk.clone(), machine: Arc::clone(&self.machine) }))
+        if matches!(mode, OpenMode::CreateNew | OpenMode::Truncate) {
+            self.times.lock().insert(path.to_owned(), self.machine.now());
+        }
+        let (path, times) = (path.to_owned(), self.times.clone());
+        let (disk, machine) = (self.disk.clone(), Arc::clone(&self.machine));
+        Ok(Arc::new(WatchedFile { file, path, times, disk, machine }))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.call("rename", from, |disk| disk.rename(from, to))
+        self.call("rename", from, |disk| disk.rename(from, to))?;
+        let mut times = self.times.lock();
+        if let Some(time) = times.remove(from) {
+            times.insert(to.to_owned(), time);
+        }
+        Ok(())
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
@@ -77,7 +99,8 @@ impl Disk for Watched {
 #[derive(Debug)]
 struct WatchedFile {
     file: Arc<dyn File>,
-    name: String,
+    path: PathBuf,
+    times: Times,
     disk: SimDisk,
     machine: Arc<Machine>,
 }
@@ -91,7 +114,11 @@ impl WatchedFile {
         self.machine.check_on()?;
         let number = self.disk.calls();
         let result = call(&*self.file);
-        self.machine.has_called(number, format_args!("{} {what}", self.name), result.as_ref().err());
+        self.machine.has_called(
+            number,
+            format_args!("{} {what}", self.path.display()),
+            result.as_ref().err(),
+        );
         result
     }
 }
@@ -102,7 +129,9 @@ impl File for WatchedFile {
     }
 
     fn modified(&self) -> io::Result<SystemTime> {
-        self.file.modified()
+        // The disk's own counts the changes, and nothing else.
+        let time = self.times.lock().get(&self.path).copied();
+        time.map_or_else(|| self.file.modified(), Ok)
     }
 
     fn read_at(&self, buffer: &mut [u8], at: u64) -> io::Result<usize> {
@@ -110,11 +139,16 @@ impl File for WatchedFile {
     }
 
     fn write_at(&self, bytes: &[u8], at: u64) -> io::Result<usize> {
-        self.call(format_args!("write {} at {at}", bytes.len()), |file| file.write_at(bytes, at))
+        let written =
+            self.call(format_args!("write {} at {at}", bytes.len()), |file| file.write_at(bytes, at));
+        self.times.lock().insert(self.path.clone(), self.machine.now());
+        written
     }
 
     fn set_len(&self, bytes: u64) -> io::Result<()> {
-        self.call(format_args!("set_len {bytes}"), |file| file.set_len(bytes))
+        let cut = self.call(format_args!("set_len {bytes}"), |file| file.set_len(bytes));
+        self.times.lock().insert(self.path.clone(), self.machine.now());
+        cut
     }
 
     fn sync(&self) -> io::Result<()> {

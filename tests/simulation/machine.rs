@@ -18,12 +18,12 @@ use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use crate::disk::Watched;
+use crate::disk::{Times, Watched};
 use crate::network::Network;
 use crate::trace::{Trace, log};
 
 /// The wall clock at the beginning of a run: some day in 2023.
-const EPOCH: Duration = Duration::from_secs(1_700_000_000);
+pub(crate) const EPOCH: Duration = Duration::from_secs(1_700_000_000);
 
 /// How long stopping in order can take: longer than the server's own bound.
 const STOP_MAX: Duration = Duration::from_secs(60);
@@ -158,6 +158,7 @@ pub(crate) struct Place {
     network: Network,
     trace: Trace,
     disk: SimDisk,
+    times: Times,
     random: Random,
     blocking_delay_max: Duration,
     running: Option<Running>,
@@ -173,7 +174,16 @@ impl Place {
     ) -> Self {
         let (network, trace) = (network.clone(), trace.clone());
         let (disk, random) = (SimDisk::new(seed), Random::new(seed));
-        Self { config, network, trace, disk, random, blocking_delay_max, running: None }
+        Self {
+            config,
+            network,
+            trace,
+            disk,
+            times: Times::default(),
+            random,
+            blocking_delay_max,
+            running: None,
+        }
     }
 
     /// The disk as it is now.
@@ -200,7 +210,7 @@ impl Place {
             polls: AtomicU64::new(0),
             has_gone: Notify::new(),
         });
-        let disk = Arc::new(Watched::new(&self.disk, &machine));
+        let disk = Arc::new(Watched::new(&self.disk, &self.times, &machine));
         let (stop, stopped) = oneshot::channel::<()>();
         let (config, network, trace) = (self.config.clone(), self.network.clone(), self.trace.clone());
         let seen = Arc::clone(&machine);

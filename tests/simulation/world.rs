@@ -4,9 +4,9 @@
 //! everything has to come to its end, the server has to start once more, and what it has is compared with the history.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
-use logd_client::{Client, Offset};
+use logd_client::{Bound, Client, Offset};
 use logd_server::disk::{Cut, Disk, Fault, FaultKind};
 use logd_server::log::check::{Grade, What, check as check_dir};
 use logd_tests::Random;
@@ -15,10 +15,10 @@ use tokio::runtime::Builder;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-use crate::checker::{Found, check, laggard};
+use crate::checker::{Found, check, check_time, laggard};
 use crate::consumer::consume;
 use crate::history::{History, Name};
-use crate::machine::{Death, Place};
+use crate::machine::{Death, EPOCH, Place};
 use crate::network::{Accident, Climate, Network};
 use crate::pipe::Side;
 use crate::scanners::{config, scan};
@@ -37,6 +37,9 @@ const READERS_MAX: Duration = Duration::from_secs(300);
 
 /// How long a run can take, all in all.
 const RUN_MAX: Duration = Duration::from_secs(1500);
+
+/// For how many times the server is asked where they are in the topic.
+const TIMES_ASKED: usize = 20;
 
 /// What came of a run.
 #[derive(Debug)]
@@ -332,6 +335,7 @@ impl World {
         }
         log!(self.trace, "the topic has {} messages up to {next:?}", found.len());
         self.check_retention(&mut client).await?;
+        self.check_times(&mut client, &found).await?;
         Ok(found)
     }
 
@@ -345,6 +349,27 @@ impl World {
             }
             _ => Ok(()),
         }
+    }
+
+    /// docs/protocol.md, "Time": before a lower bound nothing has arrived at the time or later, and from an upper one on
+    /// nothing at the time or before.
+    async fn check_times(&mut self, client: &mut Client, topic: &[Found]) -> Result<(), String> {
+        let now = usize::try_from(self.trace.elapsed().as_millis()).unwrap_or(usize::MAX);
+        for _ in 0..TIMES_ASKED {
+            let time = Duration::from_millis(self.random.below(now) as u64);
+            let mut offsets = Vec::new();
+            for bound in [Bound::Lower, Bound::Upper] {
+                let at = client.offset_at(&self.scenario.topic, UNIX_EPOCH + EPOCH + time, bound).await;
+                match at {
+                    Ok(offset) => offsets.push(offset),
+                    Err(error) if error.is_not_found() && topic.is_empty() => return Ok(()),
+                    Err(error) => return Err(error.to_string()),
+                }
+            }
+            log!(self.trace, "the time {time:?} is at {offsets:?}");
+            check_time(&self.history.lock(), topic, time, (offsets[0], offsets[1]))?;
+        }
+        Ok(())
     }
 
     /// Where the power never went, nothing is damaged.
