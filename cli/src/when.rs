@@ -84,6 +84,8 @@ fn before(now: SystemTime, duration: Duration) -> SystemTime {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     /// 2026-11-24 08:00 UTC.
@@ -182,6 +184,27 @@ mod tests {
             let error = parse(text).expect_err(text);
             for form in ["10m", "1h30m", "2d", "2026-11-24T08:00", "2026-11-24T08:00:00Z", "2026-11-24"] {
                 assert!(error.contains(&format!("`{form}`")), "{error}");
+            }
+        }
+    }
+
+    /// What times are made of, and anything else.
+    fn text() -> impl Strategy<Value = String> {
+        let parts = "[+-]?[0-9]{1,6}(-[0-9]{1,2}){0,2}([ Tt][0-9]{1,2}(:[0-9]{1,2}){0,2}([.,][0-9]{0,10})?)?";
+        let zone = "([zZ]|[+-][0-9]{1,2}(:?[0-9]{2}){0,2}|\\[[a-zA-Z/]{0,9}\\])?";
+        let durations = "([0-9]{1,20} ?(ns|us|ms|s|sec|m|min|h|d|w|week|M|months|y|years)? ?){0,4}";
+        let date = (parts, zone).prop_map(|(parts, zone)| parts + &zone);
+        prop_oneof![date, durations, "\\PC{0,40}"]
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_a_time_or_none(text in text(), now in 0..u64::MAX / 4_000_000_000) {
+            let now = UNIX_EPOCH + Duration::from_secs(now);
+            if let Ok(when) = parse(&text) {
+                let (earliest, latest) = (when.earliest(now), when.latest(now));
+                prop_assert!(UNIX_EPOCH <= earliest && earliest <= latest, "{earliest:?} to {latest:?}");
+                prop_assert!(latest <= now || matches!(when, When::At { .. }), "{latest:?} was not ago");
             }
         }
     }

@@ -73,8 +73,8 @@ fn check_word(word: &str) {
     }
     let redacted = redact(word);
     assert_eq!(redact(&redacted), redacted, "`{word}` still has a secret");
-    let rest = word.split_once("://").map_or(word, |(_, rest)| rest);
-    if let Some((user, _)) = rest.rsplit_once('@')
+    if let Some((_, rest)) = word.split_once("://")
+        && let Some((user, _)) = rest.rsplit_once('@')
         && let Some((_, secret)) = user.split_once(':')
     {
         // What stands there twice may be a name the first time.

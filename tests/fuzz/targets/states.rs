@@ -63,6 +63,9 @@ pub(crate) fn run(input: &[u8]) {
     assert!(contents(scratch.path()) == before, "a check has changed something");
     match check {
         Ok(check) => {
+            let sealed =
+                files.iter().filter(|file| file.is_a("ckpt") && is_sealed(&file.bytes)).count() as u64;
+            assert!(check.records <= sealed, "{} records are taken for sound, {sealed} are", check.records);
             read(scratch.path(), &check);
             repaired(&files, &check, &before);
         }
@@ -89,14 +92,26 @@ fn store(root: &Path, files: &[File]) {
 /// Gives a record the first line that belongs to what follows it.
 fn seal(mut file: File) -> File {
     if file.is_sealed && file.is_a("ckpt") {
-        let end = file.bytes.iter().position(|byte| *byte == b'\n').map_or(0, |newline| newline + 1);
-        let version = file.bytes[..end].split(|byte| *byte == b' ').nth(1).unwrap_or(b"1");
-        let content = &file.bytes[end..];
-        let crc = checksum(&[b"logd-state ", version, b"\n", content].concat());
-        let rest = format!(" {crc:08x} {}\n", content.len());
-        file.bytes = [b"logd-state ", version, rest.as_bytes(), content].concat();
+        let (line, content) = file.bytes.split_at(line_bytes(&file.bytes));
+        let version = line.split(|byte| *byte == b' ').nth(1).unwrap_or(b"1");
+        file.bytes = [&first_line(version, content)[..], content].concat();
     }
     file
+}
+
+/// Whether the first line of a record belongs to what follows it.
+fn is_sealed(record: &[u8]) -> bool {
+    let (line, content) = record.split_at(line_bytes(record));
+    line.split(|byte| *byte == b' ').nth(1).is_some_and(|version| line == first_line(version, content))
+}
+
+fn line_bytes(record: &[u8]) -> usize {
+    record.iter().position(|byte| *byte == b'\n').map_or(0, |newline| newline + 1)
+}
+
+fn first_line(version: &[u8], content: &[u8]) -> Vec<u8> {
+    let crc = checksum(&[b"logd-state ", version, b"\n", content].concat());
+    [b"logd-state ", version, format!(" {crc:08x} {}\n", content.len()).as_bytes()].concat()
 }
 
 /// The records that are damaged, and how many findings ask for a repair.
