@@ -17,6 +17,7 @@ mod host;
 mod input;
 mod listener;
 pub mod log;
+mod room;
 mod send;
 mod server;
 #[cfg(feature = "simulation")]

@@ -12,25 +12,18 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use crate::config::Config;
-use crate::connection::{Shared, THREADS_MAX, Threads, reject, reject_at_once, serve};
+use crate::connection::{Shared, Threads, reject, reject_at_once, serve};
 use crate::disk::{DirLock, Disk, OsDisk};
 use crate::error::{ServeError, StartError};
 use crate::host::Host;
 use crate::listener::Listener;
+use crate::room::Room;
 #[cfg(feature = "simulation")]
 use crate::simulation;
 use crate::socket::Socket;
 use crate::throttle::Throttle;
 use crate::topics::Topics;
 use crate::watch;
-
-/// File descriptors that are not connections: partitions, the work directory, the runtime's own, and connections that
-/// are being refused, and a second one for each that has a thread.
-const DESCRIPTORS_KEPT: u64 = 128 + REJECTIONS_MAX as u64 + THREADS_MAX as u64;
-
-/// How many connections over the limit are told so and are read from until they close, at the same time. Those beyond
-/// are told so and closed at once: a peer that has sent something may not see why.
-const REJECTIONS_MAX: usize = 256;
 
 /// How long accepting pauses when the system has no descriptors or memory for another connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -53,7 +46,7 @@ pub struct Server {
     listener: Listener,
     local_addr: SocketAddr,
     shared: Arc<Shared>,
-    connections_max: usize,
+    room: Room,
 }
 
 impl Server {
@@ -66,16 +59,16 @@ impl Server {
     /// When the future is dropped, the work directory is free again as soon as its topics have been opened.
     pub async fn bind(mut config: Config) -> Result<Self, StartError> {
         config.validate()?;
-        let connections_max = allow_connections(config.max_connections);
+        let room = Room::make(&config);
         let (listener, local_addr) = Listener::bind(&config.host).await?;
         // What clients are told is where the server is found, not what was asked for.
         config.host = local_addr.to_string();
         let dir = config.workdir.clone();
-        let opened = Host::Real.block(move || open(config)).await;
+        let opened = Host::Real.block(move || open(config, room)).await;
         let shared = opened.map_err(|error| StartError::Workdir { dir, source: error.into() })??;
         warn_if_open(local_addr);
         let shared = Arc::new(shared);
-        Ok(Self { listener, local_addr, shared, connections_max })
+        Ok(Self { listener, local_addr, shared, room })
     }
 
     /// A server on a simulated machine: opens the topics on its disk, and serves what comes in at `listener`. No lock is
@@ -92,7 +85,7 @@ impl Server {
         listener: Box<dyn simulation::Listener>,
     ) -> Result<Self, StartError> {
         config.validate()?;
-        let (connections_max, dir) = (config.max_connections, config.workdir.clone());
+        let (room, dir) = (Room::all(config.max_connections), config.workdir.clone());
         let host = Host::Simulated(machine);
         let work = host.clone();
         let opened = host.block(move || {
@@ -106,7 +99,7 @@ impl Server {
         let opened = opened.await.map_err(|error| StartError::Workdir { dir, source: error.into() })??;
         let local_addr = SocketAddr::from(([127, 0, 0, 1], logd_protocol::limits::PORT_DEFAULT));
         let listener = Listener::Simulated(listener);
-        Ok(Self { listener, local_addr, shared: Arc::new(opened), connections_max })
+        Ok(Self { listener, local_addr, shared: Arc::new(opened), room })
     }
 
     /// The address that the server listens on; with port 0 in the settings, the one that was free.
@@ -136,7 +129,7 @@ impl Server {
             background.spawn(flush_at_intervals(Arc::clone(&self.shared), interval));
         }
         tokio::pin!(shutdown);
-        let rejections = Arc::new(Semaphore::new(REJECTIONS_MAX));
+        let rejections = Arc::new(Semaphore::new(self.room.rejections));
         let unaccepted = Throttle::default();
         loop {
             tokio::select! {
@@ -183,7 +176,7 @@ impl Server {
         stopped: &watch::Receiver<bool>,
     ) {
         let active = self.shared.stats.active_connections();
-        if active < self.connections_max as u64 {
+        if active < self.room.connections as u64 {
             let guard = self.shared.stats.connection();
             let (shared, stopped) = (Arc::clone(&self.shared), stopped.clone());
             self.shared.host.serve(connections, async move {
@@ -206,7 +199,7 @@ impl Server {
     }
 }
 
-fn open(config: Config) -> Result<Shared, StartError> {
+fn open(config: Config, room: Room) -> Result<Shared, StartError> {
     let disk: Arc<dyn Disk> = Arc::new(OsDisk::new(config.file_mode));
     let workdir = |source| StartError::Workdir { dir: config.workdir.clone(), source };
     let is_new = disk.list(&config.workdir).is_err();
@@ -223,7 +216,7 @@ fn open(config: Config) -> Result<Shared, StartError> {
         topics,
         stats: Arc::default(),
         buffers: Arc::default(),
-        threads: Threads::default(),
+        threads: Threads::new(room.threads),
         config,
         host: Host::Real,
         _lock: Some(lock),
@@ -244,31 +237,6 @@ fn warn_if_open(address: SocketAddr) {
     if !address.ip().is_loopback() {
         tracing::warn!(%address, "anyone who can reach this address can read and write every topic");
     }
-}
-
-/// Raises the process's limit of open files as far as the connections need it and it can be raised. Returns how many
-/// connections there is room for.
-fn allow_connections(wanted: usize) -> usize {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-
-    let needed = (wanted as u64).saturating_add(DESCRIPTORS_KEPT);
-    let limit = getrlimit(Resource::Nofile);
-    let Some(current) = limit.current.filter(|current| *current < needed) else { return wanted };
-    // As many as can be had: topics take some, too, and their number is not known.
-    let possible = limit.maximum.unwrap_or(needed).max(current);
-    let raised = setrlimit(Resource::Nofile, Rlimit { current: Some(possible), maximum: limit.maximum });
-    let reached = if raised.is_ok() { possible } else { current };
-    if reached >= needed {
-        return wanted;
-    }
-    // With very few descriptors, half of them are left for the connections.
-    let room = reached.saturating_sub(DESCRIPTORS_KEPT).max(reached / 2).max(1);
-    tracing::warn!(
-        open_files = reached,
-        connections = room,
-        "the limit of open files allows fewer connections than asked for"
-    );
-    usize::try_from(room).unwrap_or(wanted).min(wanted)
 }
 
 /// Whether an error of accept says something about one connection only.

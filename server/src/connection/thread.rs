@@ -23,7 +23,7 @@ use crate::socket::Socket;
 use crate::throttle::Throttle;
 use crate::watch;
 
-/// The most threads. `server.rs` keeps as many file descriptors for them.
+/// The most threads. `room.rs` keeps as many file descriptors for them.
 pub(crate) const THREADS_MAX: usize = 64;
 
 /// How long connections are served by the runtime after there were too few threads.
@@ -46,12 +46,6 @@ pub(crate) struct Threads {
     crowded_until: AtomicU64,
     /// For connections that have none because the system gives none.
     missing: Throttle,
-}
-
-impl Default for Threads {
-    fn default() -> Self {
-        Self::new(THREADS_MAX)
-    }
 }
 
 impl Threads {
