@@ -48,7 +48,7 @@ fn answer_that_breaks_off_is_told_in_the_log() {
 }
 
 /// Sets a soft limit of the server's process and returns the one before.
-fn limit(server: &TestServer, resource: Resource, current: Option<u64>) -> Option<u64> {
+pub(crate) fn limit(server: &TestServer, resource: Resource, current: Option<u64>) -> Option<u64> {
     let pid = Pid::from_raw(server.pid().cast_signed());
     let before = rustix::process::getrlimit(resource);
     let limit = Rlimit { current, maximum: before.maximum };

@@ -135,7 +135,14 @@ fn on_both(check: impl Fn(Place)) {
 
 #[test]
 fn write_that_fails_is_refused_and_the_next_one_goes_on() {
-    for (error, reason) in [("EIO", "storage failed"), ("ENOSPC", "disk full"), ("EDQUOT", "disk full")] {
+    // A file system that has become read-only, which the system allows nobody to do while a file is written.
+    let errors = [
+        ("EIO", "storage failed"),
+        ("ENOSPC", "disk full"),
+        ("EDQUOT", "disk full"),
+        ("EROFS", "storage failed"),
+    ];
+    for (error, reason) in errors {
         on_both(|place| {
             for when in [1, 3] {
                 let mut faulty = Faulty::start(&[]);

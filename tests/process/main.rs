@@ -4,7 +4,9 @@
 
 mod check;
 mod cli;
+mod clock;
 mod crowd;
+mod descriptors;
 mod disk_full;
 mod faults;
 mod floods;
@@ -12,6 +14,7 @@ mod inject;
 mod options;
 mod start;
 mod stop;
+mod stopped;
 mod stored;
 mod synced;
 mod trace;
