@@ -127,8 +127,31 @@ fn new_topic_on_a_full_disk_is_refused_and_comes_when_there_is_room() {
     assert_eq!(peer.find("TAIL new 1").batches(), (0, vec![sent]));
 }
 
+#[test]
+fn disk_without_room_for_another_name_is_full() {
+    let Some(mount) = mounted("size=32m,nr_inodes=12", "a disk without room for names") else { return };
+    let options = ["--partition-size", "200000", "--partitions", "1000"];
+    let mut server = TestServer::start_in(&mount.join("logs"), &options);
+    let mut stored = Stored::new();
+    fill(&server, &mut stored);
+    let sent = batch("new", &[b"hello"]);
+    server.peer().ask(&sent, b"ERR disk full\r\n");
+    expect_all(&server, &stored);
+    mount.remount("nr_inodes=1000");
+    append(&server, &mut stored, 20);
+    server.peer().ask(&sent, b"OK 0 1\r\n");
+    server.kill9();
+    server.restart();
+    expect_all(&server, &stored);
+    expect_nothing_half_written(&server, &stored);
+}
+
 fn small_disk(what: &str) -> Option<Tmpfs> {
-    match Tmpfs::mount("size=4m") {
+    mounted("size=4m", what)
+}
+
+fn mounted(options: &str, what: &str) -> Option<Tmpfs> {
+    match Tmpfs::mount(options) {
         Ok(mount) => Some(mount),
         Err(reason) => {
             not_run(&format!("{what}: no tmpfs can be mounted: {reason}"));
