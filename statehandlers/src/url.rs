@@ -94,9 +94,9 @@ pub fn redact(url: &str) -> String {
     let (user, rest) = match rest.rsplit_once('@') {
         None => (String::new(), rest),
         Some((user, rest)) => match user.split_once(':') {
-            Some((name, _)) => (format!("{name}:{REDACTED}@"), rest),
-            None if scheme.ends_with("://") => (format!("{user}@"), rest),
-            None => (format!("{REDACTED}@"), rest),
+            Some((name, _)) if !name.contains('@') => (format!("{name}:{REDACTED}@"), rest),
+            None if scheme.ends_with("://") && !user.contains('@') => (format!("{user}@"), rest),
+            _ => (format!("{REDACTED}@"), rest),
         },
     };
     let Some((place, parameters)) = rest.split_once('?') else { return format!("{scheme}{user}{rest}") };
@@ -163,7 +163,8 @@ mod tests {
             ("postgres://host/db?sslPassword=hunter2", "postgres://host/db?sslPassword=***"),
             ("postgres:a:hunter2@host", "postgres:a:***@host"),
             ("a:hunter2@host", "a:***@host"),
-            ("a@b:hunter2@c$redis://d:hunter2@host", "a@b:***@host"),
+            ("a@b:hunter2@c$redis://d:hunter2@host", "***@host"),
+            ("a:hunter2@c$redis://d:hunter2@host", "a:***@host"),
             (":hunter2@c$redis://d:hunter2@host", ":***@host"),
         ] {
             assert_eq!(redact(url), redacted);
