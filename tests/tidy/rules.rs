@@ -101,6 +101,22 @@ const RULES: &[Rule] = &[
         good: ("statehandlers/src/sqlite.rs", "use rusqlite::Connection;"),
     },
     Rule {
+        name: "what server and client do depends on no chance that a simulation cannot decide",
+        is_broken: |source| {
+            let is_part = source.path.starts_with("server/src/") || source.path.starts_with("client/src/");
+            // The process waits for the signals that come, in whatever order.
+            let may = source.is_test() || source.path == "server/src/main.rs";
+            let is_fair = source.code.split("select!").skip(1).any(|rest| {
+                let inner = rest.trim_start().trim_start_matches(['{', '(']).trim_start();
+                !inner.starts_with("biased")
+            });
+            let is_watch = source.path.starts_with("server/src/") && source.code.contains("sync::watch");
+            is_part && !may && (is_fair || is_watch)
+        },
+        bad: ("server/src/server.rs", "tokio::select! {\n    () = one => {}\n    () = other => {}\n}"),
+        good: ("client/src/writer/row.rs", "tokio::select! {\n    biased;\n    () = one => {}\n}"),
+    },
+    Rule {
         name: "nothing is left to do",
         is_broken: |source| {
             ["todo", "unimplemented"].iter().any(|word| {
