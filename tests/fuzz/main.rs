@@ -35,6 +35,10 @@ macro_rules! tests {
         fn every_target_has_a_test() {
             let names: Vec<&str> = targets::TARGETS.iter().map(|target| target.name).collect();
             assert_eq!(names, [$(stringify!($name),)*]);
+            for name in names {
+                let file = format!("{}/fuzz/cargo-fuzz/fuzz_targets/{name}.rs", env!("CARGO_MANIFEST_DIR"));
+                assert!(std::path::Path::new(&file).is_file(), "`{file}` is not there");
+            }
         }
     };
 }
