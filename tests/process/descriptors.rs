@@ -1,5 +1,7 @@
 //! A server that can have 64 files open, sockets among them, and no more.
 
+use std::fs;
+use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
@@ -31,6 +33,13 @@ fn try_peer(server: &TestServer) -> (RawPeer, bool) {
     (peer, answer == "OK")
 }
 
+/// How many files of the directory end so.
+fn files_of(folder: &Path, extension: &str) -> usize {
+    let entries = fs::read_dir(folder).expect("the topic is there");
+    let paths = entries.map(|entry| entry.expect("an entry").path());
+    paths.filter(|path| path.extension().is_some_and(|found| found == extension)).count()
+}
+
 #[test]
 fn connections_are_served_or_refused_and_topics_go_on() {
     let server = server(&["--partition-size", "65536", "--partitions", "4"]);
@@ -55,6 +64,11 @@ fn connections_are_served_or_refused_and_topics_go_on() {
         let sent = batch(topic, &[&vec![b'x'; 30_000]]);
         for _ in 0..12 {
             peer.append(&sent);
+            // A partition that is completed stays open until it is sealed; that takes its time on a busy machine.
+            let folder = server.workdir().join(topic);
+            wait_until("partitions are sealed", BOUND, || {
+                files_of(&folder, "log") <= files_of(&folder, "index") + 1
+            });
         }
         let (_, batches) = peer.find(&format!("TAIL {topic} 4")).batches();
         assert!(batches.iter().all(|batch| *batch == sent));
