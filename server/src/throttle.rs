@@ -7,12 +7,6 @@ use std::time::{Duration, Instant};
 const PAUSE: Duration = Duration::from_secs(5);
 
 /// Lets the first of many like lines through at once, and then at most one in [`PAUSE`].
-///
-/// ```ignore
-/// if let Some(held_back) = throttle.pass() {
-///     tracing::warn!(held_back, "something has failed");
-/// }
-/// ```
 #[derive(Debug, Default)]
 pub(crate) struct Throttle {
     state: Mutex<State>,

@@ -15,6 +15,8 @@ use crate::support::TestServer;
 
 /// How much longer than its budget a write may take.
 const TOLERANCE: Duration = Duration::from_millis(50);
+/// A machine that does other things can be late for a write and not for the thread beside it, but not each time.
+const TRIES: usize = 3;
 const TASKS: u64 = 64;
 const BUFFER_BYTES: u64 = 128 * 1024;
 const BACKLOG_BYTES: u64 = 64 * 1024;
@@ -107,10 +109,10 @@ async fn run(away: Away, budget: u64, messages: u64, spool: Option<&Path>) -> Fa
     Facts::of(&lines)
 }
 
-/// Every call took at most its budget and a little, beside what the machine was late by at most; and memory stayed within its
-/// bounds.
+/// Whether every call took at most its budget and a little, beside what the machine was late by at most. Memory must have
+/// stayed within its bounds.
 #[expect(clippy::print_stdout, reason = "libtest shows it when asked")]
-fn expect_bounds(what: &str, budget: u64, facts: &Facts) {
+fn is_within_bounds(what: &str, budget: u64, facts: &Facts) -> bool {
     let worst = Duration::from_micros(facts.get("worst_us"));
     let [thread_late, task_late] =
         ["thread_late_us", "task_late_us"].map(|name| Duration::from_micros(facts.get(name)));
@@ -122,11 +124,10 @@ fn expect_bounds(what: &str, budget: u64, facts: &Facts) {
     );
     let is_plain = worst <= Duration::from_millis(budget) + TOLERANCE;
     println!("within {TOLERANCE:?} of the budget: {is_plain}");
-    let bound = Duration::from_millis(budget) + TOLERANCE + thread_late;
-    assert!(worst <= bound, "{what}: a write took {worst:?}; a sleeping thread was late by {thread_late:?}");
     let memory = facts.get("memory");
     let memory_max = BUFFER_BYTES * 2 + BACKLOG_BYTES + MEMORY_BASE;
     assert!(memory <= memory_max, "{what}: {memory} bytes of memory, of at most {memory_max}");
+    worst <= Duration::from_millis(budget) + TOLERANCE + thread_late
 }
 
 /// Every message is counted once, as the application counted the answers and as the spool's directory says.
@@ -150,18 +151,25 @@ fn expect_whole(what: &str, messages: u64, spool: Option<&Path>, facts: &Facts) 
 async fn expect_budget_holds(budget: u64, messages: u64) {
     for away in ALL {
         for has_spool in [false, true] {
-            let folder = TempDir::new().unwrap();
-            let spool = folder.path().join("spool");
-            let spool = has_spool.then_some(spool.as_path());
             let what = format!("{away:?}, {} spool", if has_spool { "with a" } else { "without a" });
-            let facts = run(away, budget, messages, spool).await;
-            expect_whole(&what, messages, spool, &facts);
-            expect_bounds(&what, budget, &facts);
-            assert!(
-                facts.get("dropped") + facts.get("refused") > 0,
-                "{what}: there was room for everything: {:?}",
-                facts.0
-            );
+            let mut is_within = false;
+            for _ in 0..TRIES {
+                let folder = TempDir::new().unwrap();
+                let spool = folder.path().join("spool");
+                let spool = has_spool.then_some(spool.as_path());
+                let facts = run(away, budget, messages, spool).await;
+                expect_whole(&what, messages, spool, &facts);
+                is_within = is_within_bounds(&what, budget, &facts);
+                assert!(
+                    facts.get("dropped") + facts.get("refused") > 0,
+                    "{what}: there was room for everything: {:?}",
+                    facts.0
+                );
+                if is_within {
+                    break;
+                }
+            }
+            assert!(is_within, "{what}: in each of {TRIES} runs a write took too long");
         }
     }
 }
