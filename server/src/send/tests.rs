@@ -70,10 +70,10 @@ fn others_have_their_turn_while_a_peer_takes_everything() {
         let watch = async {
             let (mut longest, mut seen) = (0, 0);
             while seen < ANSWERS * BATCH_BYTES * BATCHES {
-                tokio::task::yield_now().await;
                 let now = bytes_sent(&stats);
                 longest = longest.max(now - seen);
                 seen = now;
+                tokio::task::yield_now().await;
             }
             longest
         };
