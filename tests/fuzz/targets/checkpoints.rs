@@ -79,6 +79,6 @@ fn check_word(word: &str) {
     {
         // What stands there twice may be a name the first time.
         let is_left_out = word.matches(secret).count() > 1 || !redacted.contains(&format!(":{secret}@"));
-        assert!(is_left_out || secret == "***", "`{redacted}` has a secret");
+        assert!(is_left_out || secret.contains("***"), "`{redacted}` has a secret");
     }
 }
