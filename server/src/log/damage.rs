@@ -35,8 +35,8 @@ const MESSAGE_BYTES_MIN: u64 = 9;
 /// The bytes behind the contents of a message: `\r\n`.
 const MESSAGE_END_BYTES: u64 = 2;
 
-/// How many batches are tried that would contradict an envelope: each can be as long as the longest, and what has the
-/// look of them was written by somebody.
+/// How many batches are tried behind one damaged place that would contradict an envelope: each can be as long as the
+/// longest, and what has the look of them was written by somebody.
 const TRIES_MAX: u32 = 64;
 
 /// Where the end of an envelope is looked for: few are longer.
@@ -77,9 +77,10 @@ enum Frame {
 impl Window<'_> {
     /// Where the next batch starts behind the damage at `at`.
     pub(super) fn batch_behind(&mut self, mut at: u64) -> io::Result<Option<u64>> {
+        let mut tries_left = TRIES_MAX;
         loop {
             let next = match self.extent(at)? {
-                Some(extent) => self.behind(&extent)?,
+                Some(extent) => self.behind(&extent, &mut tries_left)?,
                 None => self.search(at + 1)?,
             };
             match next {
@@ -110,14 +111,14 @@ impl Window<'_> {
     }
 
     /// Where the next batch starts, valid or not, behind a damaged one whose envelope can be read.
-    fn behind(&mut self, damaged: &Extent) -> io::Result<Option<u64>> {
+    fn behind(&mut self, damaged: &Extent, tries_left: &mut u32) -> io::Result<Option<u64>> {
         let said = damaged.end;
         let (framed, overruns) = self.frames_end(damaged.body)?;
         // The first of them: no batch stands between the messages of another.
         if self.valid_batch(said.min(framed))?.is_some() {
             return Ok(Some(said.min(framed)));
         }
-        if framed < said && self.is_contradicted(framed, said)? {
+        if framed < said && self.is_contradicted(framed, said, tries_left)? {
             return self.search(framed);
         }
         if self.valid_batch(said.max(framed))?.is_some() {
@@ -137,22 +138,39 @@ impl Window<'_> {
 
     /// Whether a valid batch that begins from `from` on lies across `said`, where a damaged batch ends by its envelope, or
     /// ends there: inside a message of the damaged one it would end before the message does.
-    fn is_contradicted(&mut self, mut from: u64, said: u64) -> io::Result<bool> {
-        let mut tries = 0;
+    fn is_contradicted(&mut self, mut from: u64, said: u64, tries_left: &mut u32) -> io::Result<bool> {
         while said <= self.end
-            && tries < TRIES_MAX
+            && *tries_left > 0
             && let Some(place) = self.next_keyword(from, said)?
         {
-            let end = self.extent(place)?.map_or(0, |extent| extent.end);
-            if end.saturating_add(MESSAGE_END_BYTES) > said {
-                if self.valid_batch(place)?.is_some() && !self.is_in_message(place, end)? {
-                    return Ok(true);
-                }
-                tries += 1;
-            }
             from = place + 1;
+            let Some(Extent { body, end }) = self.extent(place)? else { continue };
+            if end.saturating_add(MESSAGE_END_BYTES) <= said {
+                continue;
+            }
+            *tries_left -= 1;
+            // The frames are looked at first: that takes no reading of what may only be announced.
+            if self.frames_end(body)?.0 == end
+                && !self.ends_as_message(place, end)?
+                && self.valid_batch(place)?.is_some()
+                && !self.is_in_message(place, end)?
+            {
+                return Ok(true);
+            }
         }
         Ok(false)
+    }
+
+    /// Whether the line before `start` ends in a number of bytes after which, and `\r\n`, `end` comes: a message whose
+    /// header may be damaged, and whose contents are a batch but for the last `\r\n`.
+    fn ends_as_message(&mut self, start: u64, end: u64) -> io::Result<bool> {
+        let from = start.saturating_sub(FRAME_BYTES_MAX as u64);
+        let before = self.at_least(from, FRAME_BYTES_MAX)?;
+        let before = usize::try_from(start - from).ok().and_then(|bytes| before.get(..bytes));
+        let Some(line) = before.and_then(|before| before.strip_suffix(b"\r\n")) else { return Ok(false) };
+        let digits = line.iter().rev().take_while(|byte| byte.is_ascii_digit()).count();
+        let digits = line.get(line.len() - digits..).unwrap_or_default();
+        Ok(parse_u64(digits).is_ok_and(|bytes| bytes.checked_add(MESSAGE_END_BYTES) == Some(end - start)))
     }
 
     /// Where the batch at `place` lies, if its envelope can be read.

@@ -349,3 +349,39 @@ fn an_envelope_is_not_believed_if_a_batch_lies_across_its_end() {
         assert_eq!(read(&log, 0, 5).map(|answer| (answer.offset, answer.batches)), Some((first, 5)));
     }
 }
+
+/// The contents of the damaged batch's only message are a batch but for the `\r\n` that the message has.
+#[test]
+fn a_message_that_ends_as_a_batch_does_is_none() {
+    let inner = batch(&[b"hello"]);
+    let mut damaged = batch(&[&inner[..inner.len() - 2]]);
+    let next = batch(&[b"next"]);
+    let header = memchr::memmem::find(&damaged, b"MSG ").unwrap();
+    damaged[header] = b'N';
+    let disk = SimDisk::new(1);
+    put(&disk, "0.log", &[&damaged[..], &next, &next].concat());
+    let (log, _) = open(&disk, &config(1_000_000));
+    assert_eq!(
+        read(&log, 0, 2).map(|answer| (answer.offset, answer.bytes)),
+        Some((damaged.len() as u64, next.repeat(2)))
+    );
+}
+
+/// A message full of envelopes that announce much: each would be read for each before it.
+#[test]
+fn envelopes_that_announce_much_are_not_read_again_and_again() {
+    const COUNT: usize = 200;
+    let announced = "BATCH 200000 a 1 1\r\nMSG 1\r\nx\r\n".repeat(COUNT);
+    let mut bytes = batch(&[announced.as_bytes()]);
+    let header = memchr::memmem::find(&bytes, b"MSG ").unwrap();
+    bytes[..header + 10].fill(0);
+    for _ in 0..10 {
+        bytes.extend(batch(&[&[b'x'; 60_000]]));
+    }
+    let disk = SimDisk::new(1);
+    put(&disk, "0.log", &bytes);
+    let before = disk.reads();
+    drop(open(&disk, &config(100_000_000)));
+    let reads = disk.reads() - before;
+    assert!(reads < 10 * COUNT as u64, "{reads} reads of {} bytes", bytes.len());
+}
