@@ -49,7 +49,7 @@ impl Room {
     /// what there is.
     pub(crate) fn make(config: &Config) -> Self {
         let wanted = config.max_connections;
-        let needed = (wanted as u64).saturating_add(KEPT);
+        let needed = (wanted as u64).saturating_add(KEPT).saturating_add(topic_files(config));
         let limit = getrlimit(Resource::Nofile);
         let Some(current) = limit.current.filter(|current| *current < needed) else {
             return Self::all(wanted);
@@ -62,17 +62,18 @@ impl Room {
             return Self::all(wanted);
         }
         let room = Self::share(reached, config);
-        tracing::warn!(
-            open_files = reached,
-            connections = room.connections,
-            "the limit of open files allows fewer connections than asked for"
-        );
+        if room.connections < wanted {
+            tracing::warn!(
+                open_files = reached,
+                connections = room.connections,
+                "the limit of open files allows fewer connections than asked for"
+            );
+        }
         room
     }
 
     fn share(files: u64, config: &Config) -> Self {
-        let topics = if config.topics == 0 { TOPICS_GUESSED } else { config.topics as u64 };
-        let kept = topics.saturating_mul(TOPIC_FILES).saturating_add(OWN_FILES + files / READ_SHARE);
+        let kept = topic_files(config).saturating_add(OWN_FILES + files / READ_SHARE);
         // Some are left for connections, however many topics there may be.
         let left =
             usize::try_from(files.saturating_sub(kept).max(files / CONNECTION_SHARE)).unwrap_or(usize::MAX);
@@ -81,6 +82,12 @@ impl Room {
         let connections = left.saturating_sub(rejections + threads).clamp(1, config.max_connections);
         Self { connections, rejections, threads }
     }
+}
+
+/// How many files the topics can have open.
+const fn topic_files(config: &Config) -> u64 {
+    let topics = if config.topics == 0 { TOPICS_GUESSED } else { config.topics as u64 };
+    topics.saturating_mul(TOPIC_FILES)
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::sync::PoisonError;
 use std::thread;
 use std::time::Duration;
 
-use logd_tests::Usage;
+use logd_tests::{BOUND, Usage, wait_until};
 
 use crate::{ALONE, crowd, has_descriptors, server};
 
@@ -21,8 +21,7 @@ fn waiting_readers_cost_no_processor() {
     }
     let server = server(CLIENTS + 20);
     let app = crowd("waiting", &server, CLIENTS);
-    // What they have sent is read first.
-    thread::sleep(TIME / 4);
+    wait_until("all of them wait", BOUND, || server.peer().stats().count("requests.read") >= CLIENTS as u64);
     let before = Usage::of(server.pid());
     thread::sleep(TIME);
     let cpu = Usage::of(server.pid()).cpu.saturating_sub(before.cpu);

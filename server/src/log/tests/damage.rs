@@ -376,7 +376,7 @@ fn envelopes_that_announce_much_are_not_read_again_and_again() {
     let header = memchr::memmem::find(&bytes, b"MSG ").unwrap();
     bytes[..header + 10].fill(0);
     for _ in 0..50 {
-        bytes.extend(batch(&[&[b'x'; 60_000]]));
+        bytes.extend(batch(&[&vec![b'x'; 60_000]]));
     }
     let disk = SimDisk::new(1);
     put(&disk, "0.log", &bytes);
