@@ -169,6 +169,20 @@ impl Socket {
         }
     }
 
+    /// Has the kernel give up a peer that takes nothing for so long, also when the connection has been closed: it would
+    /// keep what was sent for minutes otherwise, or without end where the peer lives.
+    pub(crate) fn bound_end(&self, time: Duration) {
+        match self.raw() {
+            Raw::Descriptor(descriptor) => {
+                let millis = u32::try_from(time.as_millis()).unwrap_or(u32::MAX);
+                // If the option is refused, the kernel's own bounds stand.
+                let _ = rustix::net::sockopt::set_tcp_user_timeout(descriptor, millis);
+            }
+            #[cfg(feature = "simulation")]
+            Raw::Simulated(_) => {}
+        }
+    }
+
     /// Sends an end.
     pub(crate) async fn shutdown(&mut self) -> io::Result<()> {
         match self {

@@ -105,7 +105,11 @@ impl Topic {
             }
             self.refuse(&error)
         })?;
-        if self.is_refusing.load(Ordering::Relaxed) && self.is_refusing.swap(false, Ordering::Relaxed) {
+        // A batch can have been under way when a sync failed.
+        if self.is_refusing.load(Ordering::Relaxed)
+            && self.log.failure().is_none()
+            && self.is_refusing.swap(false, Ordering::Relaxed)
+        {
             tracing::info!(topic = %self.name, "appending works again");
         }
         if appended.is_maintenance_due {

@@ -93,6 +93,8 @@ pub fn redact(url: &str) -> String {
     };
     let (user, rest) = match rest.rsplit_once('@') {
         None => (String::new(), rest),
+        // What belongs to which cannot be told: a password can have a `?`, and a parameter an `@`.
+        Some((user, _)) if user.contains('?') => return format!("{scheme}{REDACTED}"),
         Some((user, rest)) => match user.split_once(':') {
             Some((name, _)) if !name.contains('@') => (format!("{name}:{REDACTED}@"), rest),
             None if scheme.ends_with("://") && !user.contains('@') => (format!("{user}@"), rest),
@@ -156,7 +158,8 @@ mod tests {
             ("redis://:hunter2@host", "redis://:***@host"),
             ("rediss://a:hunter2@host:1/0", "rediss://a:***@host:1/0"),
             ("postgres://a:hun@ter2@host/db", "postgres://a:***@host/db"),
-            ("postgres://a:hunter2/?#@host/db", "postgres://a:***@host/db"),
+            ("postgres://a:hunter2/?#@host/db", "postgres://***"),
+            ("postgres://host/db?password=hunter@2", "postgres://***"),
             ("postgres://a:hunter2%40@[::1]:5432/db?x=1", "postgres://a:***@[::1]:5432/db?x=1"),
             ("postgres://anna@host/db", "postgres://anna@host/db"),
             ("postgres://host/db?user=a&password=hunter2&x=1", "postgres://host/db?user=a&password=***&x=1"),

@@ -86,3 +86,36 @@ fn first_served(server: &TestServer) -> RawPeer {
     });
     found.expect("there was a place")
 }
+
+/// How many bytes the kernel has to send from the server's port, on connections that are closed already.
+fn kept_for_closed(server: &TestServer) -> u64 {
+    const FIN_WAIT1: &str = "04";
+    let host = server.host();
+    let port: u16 =
+        host.rsplit(':').next().and_then(|port| port.parse().ok()).expect("an address has a port");
+    let port = format!(":{port:04X}");
+    let sockets = std::fs::read_to_string("/proc/net/tcp").expect("Linux tells its sockets");
+    let kept = sockets.lines().filter_map(|line| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let [_, local, _, state, queues, ..] = fields.as_slice() else { return None };
+        let queued = queues.split(':').next().and_then(|bytes| u64::from_str_radix(bytes, 16).ok());
+        queued.filter(|_| local.ends_with(&port) && *state == FIN_WAIT1)
+    });
+    kept.sum()
+}
+
+#[test]
+fn the_kernel_keeps_nothing_for_long_that_a_peer_does_not_take() {
+    let server = TestServer::start(&["--batch-size", "2MiB", "--timeout", "1s", "--idle-timeout", "1s"]);
+    server.peer().append(&batch("default", &[&vec![b'x'; 1_000_000]]));
+    let address = server.host().parse().expect("an address");
+    let mut peers: Vec<RawPeer> = (0..8).map(|_| RawPeer::connect_narrow(address)).collect();
+    for (number, peer) in peers.iter_mut().enumerate() {
+        // Some are silent then, others are ended for what they say.
+        let end = if number % 2 == 0 { "" } else { "NO REQUEST\r\n" };
+        peer.send(format!("READ default 0 1\r\n{end}").as_bytes());
+    }
+    wait_until("connections are closed", BOUND, || kept_for_closed(&server) > 1_000_000);
+    wait_until("the kernel gives their answers up", 3 * BOUND, || kept_for_closed(&server) == 0);
+    server.peer().ask(b"PING\r\n", b"OK\r\n");
+}

@@ -66,8 +66,7 @@ fn broken_off(topic: &Topic, error: SendError) -> io::Error {
 
 impl Connection<'_> {
     /// Answers a READ or TAIL.
-    pub(super) async fn read(&mut self, read: Read) -> io::Result<()> {
-        let mut read = read;
+    pub(super) async fn read(&mut self, mut read: Read) -> io::Result<()> {
         if let Some(wait) = read.wait {
             self.output.flush().await?;
             self.wait(&mut read, Instant::now() + wait).await?;

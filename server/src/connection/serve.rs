@@ -52,8 +52,11 @@ async fn serve_to_end(
             socket = Socket::Watched(stream);
         }
         match end {
-            End::Closed => return Ok(None),
-            End::Refused => return Ok(Some(socket)),
+            End::Closed | End::Refused => {
+                // What the peer does not take any more is not kept for it.
+                socket.bound_end(shared.config.timeout);
+                return Ok(matches!(end, End::Refused).then_some(socket));
+            }
             End::Busy(_) | End::Paused => {}
         }
     }

@@ -88,12 +88,9 @@ pub(super) fn open(disk: &Arc<dyn Disk>, dir: &Arc<Path>, is_synced: bool) -> Re
     Ok(Opened { partitions, writer, findings: recovery.findings })
 }
 
-/// Whether nothing of a topic is there yet.
+/// Whether nothing of a topic is there yet, not even its directory.
 pub(super) fn is_new(disk: &dyn Disk, dir: &Path) -> bool {
-    match disk.list(dir) {
-        Ok(entries) => entries.is_empty(),
-        Err(error) => error.kind() == io::ErrorKind::NotFound,
-    }
+    disk.list(dir).is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
 }
 
 /// Takes away what was made of a topic that could not be created. Otherwise the next start would find a topic, without
