@@ -34,6 +34,13 @@ pub(crate) struct Topics {
     created: watch::Sender<()>,
 }
 
+/// What becomes of a topic that a batch is for.
+pub(crate) enum Begun {
+    There(Arc<Topic>),
+    /// Whoever has this creates it.
+    New(OwnedMutexGuard<()>),
+}
+
 impl Topics {
     /// Opens every topic that has a directory, and `default`.
     pub(crate) fn open(disk: Arc<dyn Disk>, host: Host, config: &Config) -> Result<Self, StartError> {
@@ -124,27 +131,24 @@ impl Topics {
             || self.whitelist.iter().any(|allowed| allowed.as_topic() == name)
     }
 
-    /// The topic, if it is there or there are too many for it to come; otherwise the right to [create](Topics::create)
-    /// it, when others have had theirs.
-    pub(crate) async fn get_or_begin(
-        &self,
-        name: TopicRef<'_>,
-    ) -> Result<Result<Arc<Topic>, OwnedMutexGuard<()>>, Reason> {
+    /// The topic, if it is there; otherwise the right to [create](Topics::create) it, when others have had theirs.
+    pub(crate) async fn get_or_begin(&self, name: TopicRef<'_>) -> Result<Begun, Reason> {
         // No topic ever goes, so that those that are too many do not wait.
-        if let Some(known) = self.known(name) {
-            return known.map(Ok);
+        if let Some(topic) = self.get_or_refuse(name)? {
+            return Ok(Begun::There(topic));
         }
         let right = Arc::clone(&self.creating).lock_owned().await;
-        self.known(name).map_or(Ok(Err(right)), |known| known.map(Ok))
+        Ok(self.get_or_refuse(name)?.map_or(Begun::New(right), Begun::There))
     }
 
-    /// The topic, or that there are too many for it to come; `None` where it can be created.
-    fn known(&self, name: TopicRef<'_>) -> Option<Result<Arc<Topic>, Reason>> {
-        if let Some(topic) = self.get(name) {
-            return Some(Ok(topic));
-        }
+    /// The topic; `None` where it can be created, and refused where there are too many for that.
+    fn get_or_refuse(&self, name: TopicRef<'_>) -> Result<Option<Arc<Topic>>, Reason> {
+        // Looked at first: the topic may be the last one that others have just created.
         let is_full = self.topics_max > 0 && self.count() >= self.topics_max;
-        is_full.then_some(Err(Reason::MaximumTopics))
+        match self.get(name) {
+            None if is_full => Err(Reason::MaximumTopics),
+            found => Ok(found),
+        }
     }
 
     /// Creates a topic that is not there, with the right to do so, which is given back with the result. Blocks.

@@ -96,7 +96,8 @@ fn seeds() {
         simulated += outcome.simulated;
     }
     eprintln!(
-        "{count} seeds from {first} on: {messages} messages, {connections} connections, {faults} faults, {simulated:.0?} simulated in {:.1?}",
+        "{count} seeds from {first} on: {messages} messages, {connections} connections, {faults} faults, \
+         {simulated:.0?} simulated in {:.1?}",
         start.elapsed()
     );
     assert!(count > 0, "there was time for a run");

@@ -11,6 +11,7 @@ use crate::control;
 use crate::log::{Moment, ReadError};
 use crate::send::Output;
 use crate::topic::Topic;
+use crate::topics::Begun;
 
 /// Appends a batch that has come in whole. `may_block` as for [`Topic::append`].
 pub(super) async fn append(
@@ -34,8 +35,8 @@ pub(super) async fn append(
 /// Creates the topic of a first batch. That takes syncs of directories, so another thread does it.
 async fn create(shared: &Arc<Shared>, name: TopicName) -> Result<Arc<Topic>, Reason> {
     let right = match shared.topics.get_or_begin(name.as_topic()).await? {
-        Ok(topic) => return Ok(topic),
-        Err(right) => right,
+        Begun::There(topic) => return Ok(topic),
+        Begun::New(right) => right,
     };
     let work = Arc::clone(shared);
     let created = shared.host.block(move || work.topics.create(&name, right)).await;

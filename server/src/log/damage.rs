@@ -9,8 +9,8 @@
 //! 2. If it reaches up to the end of the partition or, by its envelope and its last frame, beyond it, nothing follows.
 //! 3. Otherwise every envelope that follows is tried; messages whose frames are whole are stepped over. The row of
 //!    batches that begins there, some of them perhaps damaged, counts unless it ends as the contents of a message do,
-//!    before `\r\n` or where the header before it says. Nor does it count if it ends before zeros, which a power cut leaves, and does not begin behind
-//!    them: that is what a large batch looks like whose beginning and end are lost.
+//!    before `\r\n` or where the header before it says. Nor does it count if it ends before zeros, which a power cut
+//!    leaves, and does not begin behind them: that is what a large batch looks like whose beginning and end are lost.
 //!
 //! What was found once is found again when the partition has grown: an envelope that named an end beyond the partition's
 //! is contradicted by what was appended since.

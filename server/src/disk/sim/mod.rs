@@ -61,7 +61,8 @@ impl SimDisk {
     }
 
     /// How many calls were made that change or secure something: creating or emptying a file by opening it,
-    /// `write_at`, `set_len`, `sync`, `rename`, `remove`, `remove_dir`, `sync_dir` and `create_dir`, each also where it failed.
+    /// `write_at`, `set_len`, `sync`, `rename`, `remove`, `remove_dir`, `sync_dir` and `create_dir`, each also where it
+    /// failed.
     ///
     /// The next such call has this number.
     pub fn calls(&self) -> u64 {
