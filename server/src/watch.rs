@@ -103,6 +103,7 @@ impl<T> Receiver<T> {
 #[cfg(test)]
 mod tests {
     use std::sync::Mutex;
+    use std::time::Duration;
 
     use tokio::task::JoinSet;
 
@@ -137,6 +138,18 @@ mod tests {
         assert_eq!(now(receiver.changed()).await, None, "there was no other change");
         assert_eq!(now(sender.subscribe().wait_for(|value| *value == 3)).await, Some(()));
         assert_eq!(now(receiver.wait_for(|value| *value == 4)).await, None);
+    }
+
+    #[tokio::test]
+    async fn a_change_wakes_who_waits_for_a_value() {
+        let sender = Sender::new(1);
+        let receiver = sender.subscribe();
+        let waiting = tokio::spawn(async move { receiver.wait_for(|value| *value == 3).await });
+        for value in [2, 3] {
+            tokio::task::yield_now().await;
+            sender.modify(|old| *old = value);
+        }
+        tokio::time::timeout(Duration::from_secs(10), waiting).await.unwrap().unwrap();
     }
 
     /// What the future gives when it is polled once.

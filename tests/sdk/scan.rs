@@ -192,6 +192,38 @@ async fn damage_under_a_valid_index_costs_only_the_damaged_batch() {
     assert_eq!(take_all(scanner).await, (6..10).map(|n| format!("message {n}")).collect::<Vec<_>>());
 }
 
+/// There is nothing behind the damage that an answer could lead to.
+#[tokio::test]
+async fn damage_at_the_end_is_a_gap_whether_more_comes_or_not() {
+    for follow in [false, true] {
+        let mut server = TestServer::start().await;
+        let mut offsets = Vec::new();
+        for number in 0..4 {
+            let mut batch = BatchBuilder::new(&TopicName::default(), 512);
+            batch.push(format!("message {number}").as_bytes()).unwrap();
+            offsets.push(server.client().append(&batch.finish().unwrap()).await.unwrap().as_u64());
+        }
+        let end = server.client().head(&TopicName::default()).await.unwrap().next;
+        server.stop().await;
+        let partition = server.workdir().join("default/0.log");
+        let mut bytes = std::fs::read(&partition).unwrap();
+        bytes[usize::try_from(offsets[2]).unwrap()] ^= 1;
+        bytes[usize::try_from(offsets[3]).unwrap()] ^= 1;
+        std::fs::write(&partition, bytes).unwrap();
+        server.start_again().await;
+        let mut scanner = Scanner::builder(server.client_config()).follow(follow).open().unwrap();
+        assert_eq!(take(&mut scanner, 2).await, ["message 0", "message 1"]);
+        let gap = within("the gap", scanner.next()).await.unwrap().unwrap_err();
+        assert_eq!(gap.kind(), ErrorKind::Gap { from: Offset::new(offsets[2]), to: end });
+        if follow {
+            server.writer().write(b"later").await.unwrap();
+            assert_eq!(take(&mut scanner, 1).await, ["later"]);
+        } else {
+            assert!(take_all(scanner).await.is_empty());
+        }
+    }
+}
+
 #[tokio::test]
 async fn an_empty_topic_that_does_not_begin_at_0_ends_too() {
     let mut server = TestServer::start().await;
