@@ -222,8 +222,16 @@ impl Transactions {
     }
 }
 
+/// What comes before the consumer has heard of it is passed over.
 async fn error(consumer: &mut Consumer) -> Error {
-    within("the error", consumer.next()).await.unwrap().unwrap_err()
+    within("the error", async {
+        loop {
+            if let Err(error) = consumer.next().await.unwrap() {
+                return error;
+            }
+        }
+    })
+    .await
 }
 
 #[tokio::test]
