@@ -38,13 +38,15 @@ const SETTLE: Duration = Duration::from_millis(200);
 /// How long the last of the crowd may take to get their answers.
 const END_BOUND: Duration = Duration::from_secs(30);
 
+/// What has one small batch at first: nothing happens in `quiet`, the others are written to.
+const SMALL_TOPICS: [&str; 4] = ["quiet", "herd", "tiny", "default"];
+
 /// Where it matters that several crowds are not there at the same time.
 static ALONE: Mutex<()> = Mutex::new(());
 
-/// A kind of hostile client, and what the server may use beside it.
+/// Kinds of hostile clients that are there together, and what the server may use beside them.
 struct Row {
-    kind: &'static str,
-    clients: usize,
+    crowds: Vec<(&'static str, usize)>,
     connections_max: usize,
     /// Of memory beyond what it uses without them.
     resident_kib_max: u64,
@@ -56,9 +58,24 @@ struct Row {
 const CONNECTION_KIB: u64 = 32;
 
 impl Row {
-    const fn new(kind: &'static str, clients: usize) -> Self {
+    fn new(kind: &'static str, clients: usize) -> Self {
+        Self::of(&[(kind, clients)])
+    }
+
+    fn of(crowds: &[(&'static str, usize)]) -> Self {
+        let crowds = crowds.to_vec();
+        let clients: usize = crowds.iter().map(|(_, clients)| clients).sum();
         let resident_kib_max = 16 * 1024 + CONNECTION_KIB * clients as u64;
-        Self { kind, clients, connections_max: clients + 20, resident_kib_max, threads_max: 4 }
+        Self { crowds, connections_max: clients + 20, resident_kib_max, threads_max: 4 }
+    }
+
+    fn clients(&self) -> usize {
+        self.crowds.iter().map(|(_, clients)| clients).sum()
+    }
+
+    fn name(&self) -> String {
+        let crowds = self.crowds.iter().map(|(kind, clients)| format!("{clients} x {kind}"));
+        crowds.collect::<Vec<_>>().join(", ")
     }
 }
 
@@ -68,7 +85,7 @@ impl Row {
 const RESIDENT_KIB_LEFT: u64 = 16 * 1024;
 const CONNECTION_KIB_LEFT: u64 = 16;
 
-/// How many lines of warnings and errors the server's log may have.
+/// How many lines of warnings and errors the server's log may have for each kind.
 const LINES_MAX: usize = 10;
 
 #[test]
@@ -127,6 +144,24 @@ fn requests_at_the_limits() {
     beside(&Row { resident_kib_max: 64 * 1024, ..Row::new("limits", 12) });
 }
 
+/// All but those that take the last place: what is expected of the others is that they have one.
+#[test]
+fn all_at_once() {
+    let crowds = [
+        ("slow-senders", 100),
+        ("silent", 100),
+        ("slow-readers", 70),
+        ("connects", 20),
+        ("topics", 20),
+        ("tiny-batches", 30),
+        ("garbage", 20),
+        ("waiting", 600),
+        ("herd", 100),
+        ("limits", 5),
+    ];
+    beside(&Row { resident_kib_max: 96 * 1024, threads_max: 68, ..Row::of(&crowds) });
+}
+
 fn runs() -> usize {
     let text = std::env::var("LOGD_TEST_RUNS");
     text.map_or(RUNS_DEFAULT, |text| text.parse().expect("`LOGD_TEST_RUNS` is a number"))
@@ -135,14 +170,16 @@ fn runs() -> usize {
 /// A server with the topics that the crowd knows.
 fn server(connections_max: usize) -> TestServer {
     let connections_max = connections_max.to_string();
-    let limits = ["--timeout", "2s", "--idle-timeout", "5s", "--topics", "8", "--partition-size", "32MiB"];
+    let limits = ["--timeout", "2s", "--idle-timeout", "5s", "--topics", "10", "--partition-size", "32MiB"];
     let server = TestServer::start(&[&limits[..], &["--max-connections", &connections_max]].concat());
     let mut peer = server.peer();
     let large = topics::large_batch();
     for _ in 0..topics::LARGE_BATCHES {
         peer.append(&large);
     }
-    peer.append(&topics::quiet_batch());
+    for topic in SMALL_TOPICS {
+        peer.append(&topics::small_batch(topic));
+    }
     server
 }
 
@@ -164,7 +201,7 @@ fn crowd(kind: &str, server: &TestServer, clients: usize) -> App {
 /// Measures the well-behaved clients without the crowd and beside it, in turn, and what the server uses.
 fn beside(row: &Row) {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-    if !has_descriptors(row.clients) {
+    if !has_descriptors(row.clients()) {
         return;
     }
     let server = server(row.connections_max);
@@ -173,33 +210,45 @@ fn beside(row: &Row) {
     let before = Usage::of(server.pid());
     let mut most = before;
     let mut turns = Turns::default();
-    let mut said = None;
-    while said.is_none() {
+    let mut said = Vec::new();
+    while said.is_empty() {
         let alone = good.measure(WINDOW);
-        let mut app = crowd(row.kind, &server, row.clients);
+        let start = |(kind, clients): &(&str, usize)| crowd(kind, &server, *clients);
+        let mut apps: Vec<App> = row.crowds.iter().map(start).collect();
         // What they all do at their beginning is not what they do all the time.
         thread::sleep(SETTLE);
         turns.0.push((alone, good.measure(WINDOW)));
-        assert!(app.is_running(), "a client of the crowd has failed");
+        assert!(apps.iter_mut().all(App::is_running), "a client of the crowd has failed");
         let now = Usage::of(server.pid());
         most.resident_kib = most.resident_kib.max(now.resident_kib);
         most.descriptors = most.descriptors.max(now.descriptors);
         most.threads = most.threads.max(now.threads);
         if turns.are_enough() {
-            app.signal(Signal::TERM);
-            let (status, lines) = app.finish(END_BOUND);
-            assert!(status.success(), "not every hostile client had its answer or its close");
-            said = lines.last().cloned();
+            for app in &apps {
+                app.signal(Signal::TERM);
+            }
+            for app in apps {
+                let (status, lines) = app.finish(END_BOUND);
+                assert!(status.success(), "not every hostile client had its answer or its close");
+                said.push(lines.last().cloned().unwrap_or_default());
+            }
         } else {
-            drop(app);
+            drop(apps);
         }
         wait_until("the server has none of the crowd any more", BOUND, || active(&server) == Some(3));
     }
-    eprintln!("{} x {}: {}", row.clients, row.kind, said.unwrap_or_default());
+    for ((kind, clients), said) in row.crowds.iter().zip(said) {
+        eprintln!("{clients} x {kind}: {said}");
+    }
     turns.print();
     good.finish();
     expect_bounds(row, &server, &before, &most);
-    assert!(turns.are_fair(), "{}: of what they are alone, they are served {:.2?}", row.kind, turns.ratios());
+    assert!(
+        turns.are_fair(),
+        "{}: of what they are alone, they are served {:.2?}",
+        row.name(),
+        turns.ratios()
+    );
 }
 
 /// What was measured alone, and then beside a crowd.
@@ -257,16 +306,16 @@ fn expect_bounds(row: &Row, server: &TestServer, before: &Usage, most: &Usage) {
         most.descriptors,
         most.threads
     );
-    let kind = row.kind;
+    let kind = row.name();
     assert!(
         most.resident_kib <= before.resident_kib + row.resident_kib_max,
         "{kind}: {most:?}, {before:?} before"
     );
     // The well-behaved ones can have a second descriptor each, on their threads.
-    let descriptors_max = before.descriptors + 2 * row.clients as u64 + 8;
+    let descriptors_max = before.descriptors + 2 * row.clients() as u64 + 8;
     assert!(most.descriptors <= descriptors_max, "{kind}: {most:?}, {before:?} before");
     assert!(most.threads <= before.threads + row.threads_max, "{kind}: {most:?}, {before:?} before");
-    let resident_kib_left = RESIDENT_KIB_LEFT + CONNECTION_KIB_LEFT * row.clients as u64;
+    let resident_kib_left = RESIDENT_KIB_LEFT + CONNECTION_KIB_LEFT * row.clients() as u64;
     let is_as_before = |after: &Usage| {
         after.descriptors <= before.descriptors + 8
             && after.threads <= before.threads + 4
@@ -285,6 +334,7 @@ fn expect_bounds(row: &Row, server: &TestServer, before: &Usage, most: &Usage) {
     );
     let said = server.stderr();
     let problems = said.lines().filter(|line| line.contains(" WARN ") || line.contains("ERROR ")).count();
-    assert!(problems <= LINES_MAX && !said.contains("panicked"), "{kind}: it said:\n{said}");
-    assert!(said.lines().count() <= 4 * LINES_MAX, "{kind}: it said:\n{said}");
+    let lines_max = LINES_MAX * row.crowds.len();
+    assert!(problems <= lines_max && !said.contains("panicked"), "{kind}: it said:\n{said}");
+    assert!(said.lines().count() <= 4 * lines_max, "{kind}: it said:\n{said}");
 }

@@ -10,7 +10,7 @@ pub(crate) fn large_batch() -> Vec<u8> {
     batch("large", &[&vec![b'x'; 60_000]])
 }
 
-/// Each batch of the topic `quiet`.
-pub(crate) fn quiet_batch() -> Vec<u8> {
-    batch("quiet", &[b"hello"])
+/// Each batch of the topics `quiet` and `herd`.
+pub(crate) fn small_batch(topic: &str) -> Vec<u8> {
+    batch(topic, &[b"hello"])
 }

@@ -311,7 +311,7 @@ async fn waiting(crowd: Arc<Crowd>, number: usize) {
     let mut peer = crowd.connect().await;
     // The one is there and gets nothing, the other does not come to be.
     let is_there = number.is_multiple_of(2);
-    let (topic, end) = if is_there { ("quiet", topics::quiet_batch().len()) } else { ("missing", 0) };
+    let (topic, end) = if is_there { ("quiet", topics::small_batch("quiet").len()) } else { ("missing", 0) };
     peer.send(format!("READ {topic} {end} 1 wait=60000\r\n").as_bytes()).await;
     crowd.begin();
     crowd.pause(Duration::from_secs(50)).await;
@@ -324,7 +324,7 @@ async fn waiting(crowd: Arc<Crowd>, number: usize) {
 async fn herd_writer(crowd: Arc<Crowd>) {
     let mut peer = crowd.connect().await;
     crowd.begin();
-    let sent = topics::quiet_batch();
+    let sent = topics::small_batch("herd");
     loop {
         // At the end, those who still wait get one more.
         let is_last = crowd.is_ending();
@@ -338,14 +338,14 @@ async fn herd_writer(crowd: Arc<Crowd>) {
 }
 
 async fn herd(crowd: Arc<Crowd>) {
-    let bytes = topics::quiet_batch().len();
+    let bytes = topics::small_batch("herd").len();
     let mut peer = crowd.connect().await;
-    peer.send(b"HEAD quiet\r\n").await;
+    peer.send(b"HEAD herd\r\n").await;
     let head = peer.line().await;
     let mut next: usize = head.split(' ').nth(1).and_then(|word| word.parse().ok()).expect("an offset");
     crowd.begin();
     while !crowd.is_ending() {
-        peer.send(format!("READ quiet {next} 1 wait=10000\r\n").as_bytes()).await;
+        peer.send(format!("READ herd {next} 1 wait=10000\r\n").as_bytes()).await;
         let line = peer.line().await;
         if line == "ERR not found" && crowd.is_ending() {
             return;
