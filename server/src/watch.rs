@@ -147,6 +147,7 @@ mod tests {
         let waiting = tokio::spawn(async move { receiver.wait_for(|value| *value == 3).await });
         for value in [2, 3] {
             tokio::task::yield_now().await;
+            assert!(!waiting.is_finished(), "{value} is yet to come");
             sender.modify(|old| *old = value);
         }
         tokio::time::timeout(Duration::from_secs(10), waiting).await.unwrap().unwrap();

@@ -10,7 +10,7 @@ pub(crate) fn large_batch() -> Vec<u8> {
     batch("large", &[&vec![b'x'; 60_000]])
 }
 
-/// Each batch of the topics `quiet` and `herd`.
+/// Each batch of the topics `quiet` and `herd`, and the first one of others.
 pub(crate) fn small_batch(topic: &str) -> Vec<u8> {
     batch(topic, &[b"hello"])
 }

@@ -194,7 +194,7 @@ async fn damage_under_a_valid_index_costs_only_the_damaged_batch() {
 
 /// There is nothing behind the damage that an answer could lead to.
 #[tokio::test]
-async fn damage_at_the_end_is_a_gap_whether_more_comes_or_not() {
+async fn damage_at_the_end_is_an_error_until_more_comes() {
     for follow in [false, true] {
         let mut server = TestServer::start().await;
         let mut offsets = Vec::new();
@@ -211,16 +211,18 @@ async fn damage_at_the_end_is_a_gap_whether_more_comes_or_not() {
         bytes[usize::try_from(offsets[3]).unwrap()] ^= 1;
         std::fs::write(&partition, bytes).unwrap();
         server.start_again().await;
-        let mut scanner = Scanner::builder(server.client_config()).follow(follow).open().unwrap();
+        let builder = Scanner::builder(server.client_config()).follow(follow);
+        let mut scanner = builder.clone().open().unwrap();
+        assert_eq!(take(&mut scanner, 2).await, ["message 0", "message 1"]);
+        let error = within("the error", scanner.next()).await.unwrap().unwrap_err();
+        assert!(error.is_not_found(), "{error}");
+        assert!(within("the end", scanner.next()).await.is_none());
+        server.writer().write(b"later").await.unwrap();
+        let mut scanner = builder.open().unwrap();
         assert_eq!(take(&mut scanner, 2).await, ["message 0", "message 1"]);
         let gap = within("the gap", scanner.next()).await.unwrap().unwrap_err();
         assert_eq!(gap.kind(), ErrorKind::Gap { from: Offset::new(offsets[2]), to: end });
-        if follow {
-            server.writer().write(b"later").await.unwrap();
-            assert_eq!(take(&mut scanner, 1).await, ["later"]);
-        } else {
-            assert!(take_all(scanner).await.is_empty());
-        }
+        assert_eq!(take(&mut scanner, 1).await, ["later"]);
     }
 }
 

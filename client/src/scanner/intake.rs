@@ -116,11 +116,6 @@ impl Intake {
         self.cursor = None;
     }
 
-    /// Everything up to `end`, where the topic ends, is lost.
-    pub(super) fn pass_to(&mut self, end: Offset) -> Result<(), Error> {
-        self.arrive(end).map(drop)
-    }
-
     /// From this offset on nothing is wanted: batches that come all the same are not taken, and the cursor stays in
     /// front of them.
     pub(super) const fn set_end(&mut self, end: Option<Offset>) {

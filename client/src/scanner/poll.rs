@@ -2,8 +2,7 @@
 //!
 //! `not found` has many meanings. Where the server knows HEAD it tells which: the end of the topic, an unknown topic,
 //! or an offset that is no batch's, or not any more. A batch can be appended between the two answers, so that they
-//! contradict each other; that is believed only when it happens several times in a row. Where reading has come to the
-//! very end of a batch that is still there, it is damage then, up to the end of the topic: a gap like another.
+//! contradict each other; that is believed only when it happens several times in a row.
 //!
 //! The end that a time gives is known for good once something has arrived later. Until then the topic's end, as it was
 //! when the server was asked, takes its place: when reading has come there, the server is asked again, and where there
@@ -23,7 +22,7 @@ use super::position::Cursor;
 use crate::answers::{Head, ServerSettings};
 use crate::client::{Client, ask_at, pause};
 use crate::error::{Error, ErrorKind};
-use crate::fit::{self, Look, Remains};
+use crate::fit::{self, Remains};
 use crate::session::{Link, Session, feature};
 
 /// How often in a row `not found` and HEAD can contradict each other.
@@ -331,26 +330,11 @@ impl Poller {
                         self.intake.forget_start();
                     }
                     Ok(Progress::Ask)
-                } else if self.is_behind_a_batch().await? {
-                    self.contradictions = 0;
-                    self.intake.pass_to(end)?;
-                    Ok(Progress::Ask)
                 } else {
                     Err(not_found.into())
                 }
             }
         }
-    }
-
-    /// Whether the batch that was taken last is there, and ends where reading goes on: then a batch has begun there.
-    async fn is_behind_a_batch(&mut self) -> Result<bool, Error> {
-        let (Some(last), Some(cursor)) = (self.intake.last(), self.intake.cursor()) else { return Ok(false) };
-        let session = self.link.ready().await?;
-        let Look::Batch(batch) = fit::look(session, &self.settings.topic, last.offset).await? else {
-            return Ok(false);
-        };
-        let end = last.offset.checked_add(batch.bytes().len() as u64);
-        Ok(batch.crc() == last.crc && end.map(Position::at) == Some(cursor.position()))
     }
 
     fn warn_beyond_end(&mut self, position: Position, end: Offset) {

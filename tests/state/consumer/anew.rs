@@ -184,7 +184,7 @@ async fn what_was_in_hand_before_a_reset_is_in_no_transaction_behind_it() {
             assert_eq!(refused.kind(), StateErrorKind::Fenced, "round {round}");
             until("the new fence", async || transactions.is_claimed().await).await;
         }
-        let told = error(&mut consumer).await;
+        let told = reset_error(&mut consumer).await;
         assert_eq!(told.kind(), ErrorKind::State(StateErrorKind::Fenced));
         assert!(told.to_string().contains("was moved to"), "{told}");
         drop(taken);
@@ -194,7 +194,7 @@ async fn what_was_in_hand_before_a_reset_is_in_no_transaction_behind_it() {
     }
     // Where nothing is in hand, there is nothing to tell.
     transactions.reset(&Checkpoint::at(positions[17])).await;
-    until("the new fence", async || transactions.is_claimed().await).await;
+    until("the consumer to hear of it", async || consumer.token().expected == Some(positions[17])).await;
     assert_eq!(text(&next(&mut consumer).await), texts[17]);
     consumer.shutdown(Duration::ZERO).await.unwrap();
 }
@@ -208,7 +208,7 @@ async fn what_was_acknowledged_and_not_stored_is_told_of_as_well() {
     assert_eq!(some(&mut consumer, 2).await, texts[..2]);
     transactions.reset(&Checkpoint::default()).await;
     until("the new fence", async || transactions.is_claimed().await).await;
-    let told = error(&mut consumer).await;
+    let told = reset_error(&mut consumer).await;
     assert_eq!(told.kind(), ErrorKind::State(StateErrorKind::Fenced));
     assert_eq!(some(&mut consumer, 1).await, texts[..1]);
     consumer.shutdown(Duration::ZERO).await.unwrap();
@@ -222,8 +222,12 @@ impl Transactions {
     }
 }
 
-/// What comes before the consumer has heard of it is passed over.
 async fn error(consumer: &mut Consumer) -> Error {
+    within("the error", consumer.next()).await.unwrap().unwrap_err()
+}
+
+/// What comes before the consumer has heard of the reset is passed over.
+async fn reset_error(consumer: &mut Consumer) -> Error {
     within("the error", async {
         loop {
             if let Err(error) = consumer.next().await.unwrap() {
